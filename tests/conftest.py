@@ -1,0 +1,86 @@
+"""What several tests need: a small sample, untrained weights, and a way to run a command as a user would."""
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def run_command(*arguments: object, cwd: Path = ROOT, timeout: float = 300, **environment: str) -> SimpleNamespace:
+    """Runs `python ARGUMENTS` with the lab on the path; returns its status, stdout and stderr."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+                          encoding="utf-8", timeout=timeout, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
+    return SimpleNamespace(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def assert_one_line_error(result: SimpleNamespace, *parts: str, stdout: str = "") -> None:
+    """Status 2, nothing on stdout (but `stdout`), one last line `error: ...` that holds all `parts`, no traceback."""
+    lines = result.stderr.strip().splitlines()
+    assert result.status == 2, result.stderr
+    assert result.stdout == stdout
+    assert "Traceback" not in result.stderr
+    assert lines[-1].startswith("error: "), result.stderr
+    assert sum(line.startswith("error: ") for line in lines) == 1
+    for part in parts:
+        assert part in lines[-1], f"{part!r} is missing in: {lines[-1]}"
+
+
+def load_file(path: Path):
+    """Imports a Python file by its path, without the lab's own loader."""
+    spec = importlib.util.spec_from_file_location(f"loaded_{path.parent.name}_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_pair(root: Path, split: str, name: str, image: Image.Image, label: Image.Image | None,
+               suffix: str = "_gtFine_labelIds.png") -> tuple[Path, Path]:
+    """Saves a picture and its label in Cityscapes' layout; `name` is city_seq_frame."""
+    city = name.split("_")[0]
+    paths = (root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png",
+             root / "gtFine" / split / city / f"{name}{suffix}")
+    for path, picture in zip(paths, (image, label), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if picture is not None:
+            picture.save(path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> Path:
+    """A sample of 4 training and 2 validation pictures, drawn once for the whole test run."""
+    from dataset.sample import draw_sample
+
+    return draw_sample(tmp_path_factory.mktemp("data") / "sample", train=4, val=2)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> dict[int, Path]:
+    """Untrained weights of both reference networks, from a fixed seed."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    networks = {1: load_file(ROOT / "network/network.py").UNet(4),
+                2: load_file(ROOT / "network2/network.py").LowComplexityNet()}
+    paths = {}
+    for number, network in networks.items():
+        paths[number] = folder / f"model_task{number}.pth"
+        torch.save(network.state_dict(), paths[number])
+    return paths
+
+
+@pytest.fixture
+def tiny_pair() -> tuple[Image.Image, Image.Image]:
+    """A picture and label ids of an odd size, from a fixed seed."""
+    rng = np.random.RandomState(0)
+    return (Image.fromarray(rng.randint(0, 256, (37, 71, 3)).astype(np.uint8)),
+            Image.fromarray(rng.randint(0, 34, (37, 71)).astype(np.uint8)))

@@ -1,0 +1,153 @@
+"""Costs against arithmetic by hand: multiply-accumulates, bytes, the figure of merit."""
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from utils.complexity import count_flops, count_size, figure_of_merit, format_layer_table, layer_table, profile_model
+from utils.lab import LabError
+
+SIZE = (8, 16)
+CONV_MACS = 8 * 16 * 4 * 3 * 9  # a 3x3 convolution 3 -> 4 over 8 x 16 pixels
+
+
+def conv(**options) -> nn.Conv2d:
+    return nn.Conv2d(3, 4, 3, padding=1, **options)
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight, padding=1)
+
+
+class MyConv(nn.Conv2d):
+    pass
+
+
+class ByHand(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = conv()
+
+    def forward(self, x):
+        return self.hidden.forward(x)
+
+
+def test_flops_are_multiply_accumulates(capsys):
+    assert count_flops(nn.Sequential(conv()), SIZE) == CONV_MACS
+    assert count_flops(nn.Sequential(conv(bias=False, stride=2)), SIZE) == CONV_MACS // 4
+    assert count_flops(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, groups=3)), SIZE) == 8 * 16 * 3 * 9
+    assert capsys.readouterr().err == ""
+
+
+def test_thop_counts_more_than_the_dispatcher_and_wins_quietly(capsys):
+    with_norm = nn.Sequential(conv(), nn.BatchNorm2d(4))
+    assert count_flops(with_norm, SIZE) == CONV_MACS + 4 * (4 * 8 * 16)  # thop: 4 an element of an affine batch norm
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("network", "layer"), [
+    (nn.Sequential(Functional()), "0 (Functional)"),
+    (nn.Sequential(MyConv(3, 4, 3, padding=1)), "0 (MyConv)"),
+    (nn.Sequential(weight_norm(conv())), "0 (ParametrizedConv2d)"),
+    (ByHand(), "the network itself (ByHand)"),
+    (Functional(), "the network itself (Functional)"),
+], ids=["functional", "subclass", "parametrized", "called by hand", "root"])
+def test_work_that_thop_cannot_see_is_counted_and_named(network, layer, capsys):
+    assert count_flops(network, SIZE) == CONV_MACS
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: thop counts 0 MACs") and layer in warning
+
+
+def test_only_the_hidden_layers_are_named():
+    profile = profile_model(nn.Sequential(conv(), MyConv(4, 4, 1)), SIZE)
+    assert profile.unseen == ["1"]
+    assert profile.flops == CONV_MACS + 8 * 16 * 4 * 4
+
+
+def test_counting_leaves_the_model_as_it_was():
+    network = nn.Sequential(conv(), nn.BatchNorm2d(4)).train()
+    keys = list(network.state_dict())
+    count_flops(network, SIZE)
+    assert list(network.state_dict()) == keys and network.training
+
+
+def test_size_of_parameters_and_buffers():
+    network = nn.Sequential(conv(), nn.BatchNorm2d(4))
+    # 4*3*9 + 4 weights, 4 x 4 floats of the batch norm, one int64 counter
+    assert count_size(network) == pytest.approx((4 * (108 + 4 + 16) + 8) / 1024)
+
+
+def test_size_follows_the_element_type_and_counts_a_shared_storage_once():
+    assert count_size(conv().half()) == pytest.approx(2 * 112 / 1024)
+    first, second = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+    second.weight = first.weight
+    assert count_size(nn.Sequential(first, second)) == pytest.approx(4 * 64 / 1024)
+
+
+TABLE = torch.zeros(256)
+
+
+class Hoarder(nn.Module):
+    CLASS_LEVEL = torch.zeros(256)
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("saved", torch.zeros(256))
+        self.register_buffer("unsaved", torch.zeros(256), persistent=False)
+        self.attribute = torch.zeros(256)
+        self.listed = [{"deep": (torch.zeros(256),)}]
+        captured = torch.zeros(256)
+        self.closure = lambda x: x + captured
+        self.view = torch.zeros(1024)[:1]
+
+    def forward(self, x):
+        return self.closure(x) + TABLE.sum()
+
+
+def test_size_counts_every_tensor_that_is_held_wherever_it_hides():
+    # 7 times 256 floats, and a view of one number that keeps 1024 alive
+    assert count_size(Hoarder()) == pytest.approx((7 * 256 + 1024) * 4 / 1024)
+
+
+def test_figure_of_merit():
+    # the hand-out's example: 1,953,431,552 FLOPs, 1522.402 KB, mIoU 0.678319
+    assert figure_of_merit(1_953_431_552, 1522.402, 0.678319) == pytest.approx(
+        1_953_431_552**2 * 1522.402**2 / 0.028319, rel=1e-9)
+    assert figure_of_merit(10, 2.0, 0.66) == pytest.approx(40_000)
+    assert figure_of_merit(5, 2.0, 0.66) == pytest.approx(figure_of_merit(10, 2.0, 0.66) / 4)
+
+
+@pytest.mark.parametrize("miou", [0.659999, 0.65, 0.64, 0.0, math.nan])
+def test_below_the_threshold_there_is_no_rank(miou):
+    assert figure_of_merit(10, 2.0, miou) is None
+
+
+@pytest.mark.parametrize(("flops", "size"), [(0, 1.0), (1, 0.0), (-1, 1.0)])
+def test_a_network_without_costs_is_refused(flops, size):
+    with pytest.raises(LabError, match="costs something"):
+        figure_of_merit(flops, size, 0.7)
+
+
+def test_layer_table_adds_up():
+    network = nn.Sequential(nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()), nn.Conv2d(4, 8, 1))
+    rows = layer_table(network, SIZE)
+    assert [(row.name, row.type, row.output_shape, row.parameters, row.macs) for row in rows] == [
+        ("0.0", "Conv2d", (1, 4, 8, 16), 112, CONV_MACS),
+        ("0.1", "BatchNorm2d", (1, 4, 8, 16), 8, 4 * 4 * 8 * 16),
+        ("1", "Conv2d", (1, 8, 8, 16), 40, 8 * 16 * 4 * 8)]
+    assert sum(row.macs for row in rows) == count_flops(network, SIZE)
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert f"{CONV_MACS:,}" in format_layer_table(rows)
+
+
+def test_layer_table_shows_the_work_of_hidden_layers():
+    rows = layer_table(nn.Sequential(Functional()), SIZE)
+    assert [(row.name, row.macs) for row in rows] == [("0", CONV_MACS)]

@@ -1,0 +1,1 @@
+"""Fixed: what a graded figure rests on."""

@@ -1,0 +1,224 @@
+"""What a network costs: multiply-accumulates, bytes, and the figure of merit (FoM) that ranks task 2.
+
+FLOPs are what thop counts for one 1 x 3 x 256 x 512 input, in multiply-accumulates, as the field reports them. thop
+hangs its rules on module types, so work outside the modules it knows (functional calls, subclasses) escapes it;
+torch's own counter (`torch.utils.flop_counter`) sees every convolution and matrix product that is dispatched, but no
+batch norm. Both are taken and the larger counts.
+"""
+import copy
+import functools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FunctionType, MethodType, ModuleType
+
+import numpy as np
+import thop
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils.lab import FOM_OFFSET, INPUT_SIZE, TASKS, LabError
+
+
+@dataclass
+class Layer:
+    """One row of the layer table; `macs` counts what this module does itself, without its children."""
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...] | None
+    parameters: int
+    macs: int
+    share: float
+
+
+@dataclass
+class Profile:
+    """The counts of one forward pass: thop's and the dispatcher's, in MACs, in total and by module name."""
+
+    thop: int
+    dispatched: int
+    thop_by_module: dict[str, int]
+    dispatched_by_module: dict[str, int]
+    output_shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def flops(self) -> int:
+        """The lab's FLOPs: the larger of the two totals."""
+        return max(self.thop, self.dispatched)
+
+    @property
+    def unseen(self) -> list[str]:
+        """Names of the modules that work more than thop sees, the most hidden first; empty where thop's is larger."""
+        if self.thop >= self.dispatched:
+            return []
+        hidden = {name: macs - self.thop_by_module.get(name, 0) for name, macs in self.dispatched_by_module.items()}
+        return sorted((name for name in hidden if hidden[name] > 0), key=lambda name: -hidden[name])
+
+
+def profile_model(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> Profile:
+    """Counts one forward pass over a 1 x 3 x H x W input of zeros, on copies of `model` on the CPU, in eval mode."""
+    h, w = input_size
+    data = torch.zeros(1, 3, h, w)
+
+    counted = copy.deepcopy(model).cpu().float().eval()  # thop leaves buffers behind, hence the copy
+    total, _, tree = thop.profile(counted, (data,), verbose=False, ret_layer_info=True)
+    by_thop = dict(_flatten_thop(tree))
+    by_thop[""] = int(total) - sum(by_thop.values())  # the network itself, when it is one layer
+
+    watched = copy.deepcopy(model).cpu().float().eval()
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in watched.named_modules():
+        module.register_forward_hook(functools.partial(_note_shape, shapes, name))
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused attention path hides its products from the counter
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            watched(data)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    by_dispatch = _own_macs(counter, type(watched).__name__)
+    return Profile(int(total), sum(by_dispatch.values()), by_thop, by_dispatch, shapes)
+
+
+def count_flops(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> int:
+    """The lab's FLOPs (multiply-accumulates) of `model` for one picture of `input_size` (H, W).
+
+    Where thop misses work, says so on stderr with the names of the layers, and counts it.
+    """
+    profile = profile_model(model, input_size)
+    if profile.unseen:
+        types = {name: type(module).__name__ for name, module in model.named_modules()}
+        layers = ", ".join(f"{name or 'the network itself'} ({types.get(name, '?')})" for name in profile.unseen[:8])
+        more = f" and {len(profile.unseen) - 8} more" if len(profile.unseen) > 8 else ""
+        print(f"warning: thop counts {profile.thop} MACs but {profile.dispatched} are executed, which count; "
+              f"thop cannot see {layers}{more}", file=sys.stderr)
+    return profile.flops
+
+
+def count_size(model: nn.Module) -> float:
+    """The lab's size in KB: bytes of every tensor that `model` holds, each storage once, / 1024.
+
+    Parameters, buffers (persistent or not) and tensors or arrays in attributes, containers and closures all count; a
+    view counts with the whole storage it keeps alive.
+    """
+    storages = {}
+    for tensor in _held_tensors(model, model.state_dict()):
+        if isinstance(tensor, np.ndarray):
+            storages["array", tensor.__array_interface__["data"][0]] = tensor.nbytes
+        elif tensor.layout is not torch.strided:
+            for part in (tensor._indices(), tensor._values()):
+                storages["tensor", part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
+        else:
+            storages["tensor", tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return sum(storages.values()) / 1024
+
+
+def figure_of_merit(flops: int, size_kb: float, miou: float) -> float | None:
+    """FLOPs^2 x size_KB^2 / (mIoU - 0.65), smaller is better; None (unranked) below task 2's mIoU or for NaN."""
+    if flops <= 0 or size_kb <= 0:
+        raise LabError(f"expected a network that costs something, found {flops} FLOPs and {size_kb} KB: "
+                       "keep the weights in parameters and the work in layers")
+    if not miou >= TASKS[2].miou:
+        return None
+    return float(flops) ** 2 * float(size_kb) ** 2 / (miou - FOM_OFFSET)
+
+
+def layer_table(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> list[Layer]:
+    """One row for every module that holds parameters or works itself, in the order of `named_modules`.
+
+    The MACs are from the counter that the lab's FLOPs are from, so that the column adds up to `count_flops`.
+    """
+    profile = profile_model(model, input_size)
+    macs = profile.thop_by_module if profile.thop >= profile.dispatched else profile.dispatched_by_module
+    rows = []
+    for name, module in model.named_modules():
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        if parameters or macs.get(name, 0):
+            rows.append(Layer(name or "(network)", type(module).__name__, profile.output_shapes.get(name), parameters,
+                              macs.get(name, 0), macs.get(name, 0) / max(profile.flops, 1)))
+    return rows
+
+
+def format_layer_table(rows: list[Layer]) -> str:
+    """The layer table as text, a line a layer, with a line of totals."""
+    width = max([len(row.name) for row in rows] + [5])
+    lines = [f"{'layer':{width}}  {'type':16} {'output':>18} {'parameters':>11} {'MACs':>14} {'share':>6}"]
+    for row in rows:
+        shape = " x ".join(map(str, row.output_shape[1:])) if row.output_shape else ""
+        lines.append(f"{row.name:{width}}  {row.type:16} {shape:>18} {row.parameters:11,} {row.macs:14,} "
+                     f"{row.share:6.1%}")
+    lines.append(f"{'total':{width}}  {'':16} {'':>18} {sum(row.parameters for row in rows):11,} "
+                 f"{sum(row.macs for row in rows):14,} {sum(row.share for row in rows):6.1%}")
+    return "\n".join(lines)
+
+
+def _flatten_thop(tree: dict, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """thop's nested {child: (ops, params, children)} as (module name, its own MACs) of the leaves."""
+    for child, (ops, _, children) in tree.items():
+        if children:
+            yield from _flatten_thop(children, f"{prefix}{child}.")
+        else:
+            yield f"{prefix}{child}", int(ops)
+
+
+def _own_macs(counter: FlopCounterMode, root: str) -> dict[str, int]:
+    """MACs that each module dispatches itself; the counter's figures are FLOPs = 2 MACs and include the children."""
+    totals = {"" if name == root else name.removeprefix(f"{root}."): sum(ops.values()) // 2
+              for name, ops in counter.get_flop_counts().items() if name != "Global"}
+    # What runs outside every module's forward hooks is only in the counter's grand total.
+    totals[""] = counter.get_total_flops() // 2
+    own = dict(totals)
+    for name, macs in totals.items():
+        if name:
+            parent = name.rpartition(".")[0]
+            while parent and parent not in totals:
+                parent = parent.rpartition(".")[0]
+            own[parent] -= macs
+    return {name: macs for name, macs in own.items() if macs > 0}
+
+
+def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, _module: nn.Module, _args: tuple,
+                output: object) -> None:
+    if isinstance(output, Tensor):
+        shapes[name] = tuple(output.shape)
+
+
+def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
+    """Every tensor and array that can be reached from `roots` through attributes, containers, closures and code."""
+    stack, seen = list(roots), {}
+    while stack:
+        item = stack.pop()
+        if id(item) in seen or isinstance(item, (type, ModuleType, str, bytes, int, float)):
+            continue
+        seen[id(item)] = item  # an id is only unique while its object lives
+        if isinstance(item, (Tensor, np.ndarray)):
+            yield item
+        elif isinstance(item, dict):
+            stack += [*item.keys(), *item.values()]
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            stack += item
+        elif isinstance(item, MethodType):
+            stack += [item.__self__, item.__func__]
+        elif isinstance(item, functools.partial):
+            stack += [item.func, item.args, item.keywords]
+        elif isinstance(item, FunctionType):
+            stack += _function_holds(item)
+        elif isinstance(item, nn.Module):
+            own = [cls for cls in type(item).__mro__ if not cls.__module__.startswith(("torch", "builtins"))]
+            stack += [dict(vars(cls)) for cls in own]
+        if hasattr(item, "__dict__"):
+            stack.append(dict(vars(item)))
+
+
+def _function_holds(function: FunctionType) -> list[object]:
+    """What a function carries along: defaults, closure, and the tables and tensors among the globals it names."""
+    held = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # a name that was never bound
+            continue
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return held + [value for value in named if isinstance(value, (Tensor, np.ndarray, list, tuple, dict))]
