@@ -1,0 +1,1 @@
+"""Fixed: the data, from Cityscapes' files (or the drawn sample) to batches."""

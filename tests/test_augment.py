@@ -1,0 +1,107 @@
+"""Augmentation: picture and mask move together, invented pixels are ignored, every sample has its own numbers."""
+import pytest
+import torch
+
+from dataset.augment import Augment, normalise
+from utils.lab import IGNORE, MEAN, STD, LabError
+
+
+def still(**options) -> Augment:
+    """Nothing happens but what the options ask for."""
+    return Augment(**{"flip": 0, "crop": 0, "scale": (1, 1), "color": 0, **options})
+
+
+def batch(n: int = 6, h: int = 32, w: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures whose red value is 30 times the target, in 4 x 4 blocks, so that both can be compared after a map."""
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, 8, (n, h // 8, w // 8), generator=g).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = (targets * 30)[..., None].expand(-1, -1, -1, 3)
+    return images.byte().contiguous(), targets.byte()
+
+
+def red(data: torch.Tensor) -> torch.Tensor:
+    return (data[:, 0] * STD[0] + MEAN[0]) * 255 / 30
+
+
+def test_normalise_follows_torchvision():
+    from torchvision.transforms.v2.functional import normalize, to_dtype
+
+    images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    expected = normalize(to_dtype(images.permute(0, 3, 1, 2), torch.float32, scale=True), MEAN, STD)
+    torch.testing.assert_close(normalise(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_asked_for_changes_nothing():
+    images, targets = batch()
+    data, moved = still()(images, targets)
+    torch.testing.assert_close(data, normalise(images))
+    assert torch.equal(moved, targets)
+
+
+def test_flip_mirrors_both():
+    images, targets = batch()
+    data, moved = still(flip=1)(images, targets)
+    torch.testing.assert_close(data, normalise(images).flip(3))
+    assert torch.equal(moved, targets.flip(2))
+
+
+def test_picture_and_mask_go_through_the_same_map():
+    images, targets = batch(20)
+    data, moved = still(flip=0.5, crop=1, scale=(0.6, 2.0))(images, targets, torch.Generator().manual_seed(1))
+    known = moved != IGNORE
+    off = (red(data) - moved.float()).abs()[known]
+    assert (off < 0.05).float().mean() > 0.6  # away from the blocks' edges, where the bilinear filter blends
+    assert moved[known].max() <= 7
+
+
+def test_zooming_out_invents_ignored_pixels_and_nothing_else():
+    images, targets = batch()
+    targets = targets.clamp(min=1)  # no void in the labels: void after the map would be invented
+    _, moved = still(crop=1, scale=(0.5, 0.5))(images, targets)
+    assert (moved == IGNORE).float().mean() == pytest.approx(0.75, abs=0.02)
+    assert not (moved == 0).any()
+    assert not (still(crop=1, scale=(1.0, 3.0))(images, targets)[1] == IGNORE).any()
+
+
+def test_enlarging_by_two_shows_a_quarter_of_the_picture():
+    images, targets = batch(1, 64, 128)
+    targets = torch.arange(64 * 128).remainder(251).byte().reshape(1, 64, 128)
+    _, moved = still(crop=1, scale=(2, 2))(images, targets, torch.Generator().manual_seed(3))
+    assert moved.shape == targets.shape
+    values = moved[0, ::2, ::2]  # every source pixel appears twice
+    assert any(torch.equal(values, targets[0, y:y + 32, x:x + 64]) or torch.equal(moved[0, 1::2, 1::2],
+               targets[0, y:y + 32, x:x + 64]) for y in range(33) for x in range(65))
+
+
+def test_every_sample_draws_its_own_numbers():
+    images, targets = (part[:1].expand(16, *part.shape[1:]).contiguous() for part in batch())
+    data, _ = Augment(flip=0.5, crop=0.5, color=0.3)(images, targets, torch.Generator().manual_seed(0))
+    assert len({tuple(sample.flatten()[::97].tolist()) for sample in data}) == 16
+
+
+def test_color_keeps_the_range_and_leaves_the_target():
+    images, targets = batch()
+    data, moved = still(color=0.9)(images, targets, torch.Generator().manual_seed(0))
+    pixels = red(data) * 30
+    assert pixels.min() >= -0.01 and pixels.max() <= 255.01
+    assert torch.equal(moved, targets)
+    assert not torch.allclose(data, normalise(images))
+
+
+def test_the_share_of_whole_pictures_is_kept():
+    images, targets = batch(200)
+    _, moved = still(crop=0.3, scale=(1.5, 1.5))(images, targets, torch.Generator().manual_seed(0))
+    whole = (moved == targets).flatten(1).all(1).float().mean()
+    assert whole == pytest.approx(0.7, abs=0.08)
+
+
+def test_a_generator_repeats_the_augmentation():
+    images, targets = batch()
+    results = [Augment()(images, targets, torch.Generator().manual_seed(7)) for _ in range(2)]
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("options", [{"flip": 1.5}, {"crop": -0.1}, {"scale": (0, 1)}, {"scale": (2, 1)}, {"color": 1}])
+def test_impossible_settings_are_refused(options):
+    with pytest.raises(LabError, match="settings of Augment"):
+        Augment(**options)

@@ -1,0 +1,221 @@
+"""The reader against pixels worked out by hand, and every kind of bad file."""
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_pair
+from PIL import Image
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from dataset.augment import Augment
+from dataset.dataset import Batches, Cityscapes, find_data, list_split, open_evaluation, read_image, read_label
+from utils.lab import MEAN, STD, LabError
+from utils.labels_cat import id2label, labels
+
+
+def full_size(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.RandomState(seed)
+    return (rng.randint(0, 256, (1024, 2048, 3)).astype(np.uint8), rng.randint(0, 34, (1024, 2048)).astype(np.uint8))
+
+
+def test_picture_of_cityscapes_size_becomes_the_exact_mean_of_4_x_4(tmp_path):
+    image, _ = full_size()
+    Image.fromarray(image).save(tmp_path / "x_leftImg8bit.png")
+    blocks = image.reshape(256, 4, 512, 4, 3).astype(np.int64).sum((1, 3))
+    np.testing.assert_array_equal(read_image(tmp_path / "x_leftImg8bit.png"), (blocks + 8) // 16)
+
+
+def test_label_of_cityscapes_size_is_every_fourth_pixel_from_the_second(tmp_path):
+    _, ids = full_size()
+    Image.fromarray(ids).save(tmp_path / "x_gtFine_labelIds.png")
+    expected = np.vectorize(lambda i: id2label[i].catId)(ids[2::4, 2::4])
+    np.testing.assert_array_equal(read_label(tmp_path / "x_gtFine_labelIds.png"), expected)
+
+
+@pytest.mark.parametrize("size", [(37, 71), (512, 1024), (240, 480), (256, 512), (1000, 2000), (333, 100)])
+def test_label_of_any_size_is_nearest_at_pixel_centres(tmp_path, size):
+    ids = np.random.RandomState(1).randint(0, 34, size).astype(np.uint8)
+    Image.fromarray(ids).save(tmp_path / "x_gtFine_labelIds.png")
+    # torch calls it nearest-exact; its plain "nearest" picks other pixels
+    nearest = F.interpolate(torch.from_numpy(ids)[None, None].float(), (256, 512), mode="nearest-exact")
+    expected = np.vectorize(lambda i: id2label[int(i)].catId)(nearest[0, 0].numpy())
+    different = (read_label(tmp_path / "x_gtFine_labelIds.png") != expected).mean()
+    assert different < 0.001 if size == (1000, 2000) else different == 0  # float rounding where a centre meets an edge
+
+
+def test_canonical_resize_is_pinned(tmp_path):
+    """The pixels that the whole class trains and is graded on: they may never change."""
+    image, ids = full_size(5)
+    Image.fromarray(image[:, ::-1][:600, :1100]).save(tmp_path / "x_leftImg8bit.png")
+    Image.fromarray(ids[:600, :1100]).save(tmp_path / "x_gtFine_labelIds.png")
+    digests = [hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16] for pixels in (
+        read_image(tmp_path / "x_leftImg8bit.png"), read_label(tmp_path / "x_gtFine_labelIds.png"))]
+    assert digests == ["4dede16749a07470", "7522431ed9e848da"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_color_label_is_read_where_there_are_no_label_ids(tmp_path, tiny_pair, mode):
+    image, ids = tiny_pair
+    colors = np.array([id2label[i].color for i in range(34)], np.uint8)[np.asarray(ids)]
+    write_pair(tmp_path / "a", "val", "x_000000_000019", image, ids)
+    write_pair(tmp_path / "b", "val", "x_000000_000019", image, Image.fromarray(colors).convert(mode),
+               "_gtFine_color.png")
+    by_ids, by_colors = Cityscapes(tmp_path / "a", "val"), Cityscapes(tmp_path / "b", "val")
+    assert by_colors.pairs[0].label.name.endswith("_gtFine_color.png")
+    assert torch.equal(by_ids[0][1], by_colors[0][1])
+
+
+def test_label_ids_come_first_where_both_exist(tmp_path, tiny_pair):
+    write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
+    write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], tiny_pair[0], "_gtFine_color.png")  # noise
+    assert Cityscapes(tmp_path, "val")[0][1].max() <= 7
+
+
+def test_items_are_normalised_pictures_and_int64_targets(sample):
+    dataset = Cityscapes(sample, "train")
+    assert len(dataset) == 4
+    image, target = dataset[0]
+    assert (image.shape, image.dtype) == ((3, 256, 512), torch.float32)
+    assert (target.shape, target.dtype) == ((256, 512), torch.int64)
+    assert set(target.unique().tolist()) <= set(range(8))
+    pixels, _ = dataset.read(0)
+    expected = (pixels.astype(np.float64) / 255 - MEAN) / STD
+    np.testing.assert_allclose(image.permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_dataset_works_in_a_dataloader_with_workers(sample):
+    data, target = next(iter(DataLoader(Cityscapes(sample, "train", Augment()), batch_size=4, num_workers=2)))
+    assert data.shape == (4, 3, 256, 512) and target.shape == (4, 256, 512)
+
+
+def test_batches_are_the_items_in_order(sample):
+    dataset = Cityscapes(sample, "train")
+    batches = Batches(dataset, batch_size=3)
+    assert len(batches) == 2
+    data, target = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    for i, (image, label) in enumerate(dataset):
+        assert torch.equal(data[i], image) and torch.equal(target[i], label)
+        if i == len(dataset) - 1:
+            break
+
+
+def test_an_epochs_order_and_augmentation_follow_from_seed_and_epoch(sample):
+    def epochs(seed: int, first: int, count: int) -> list[torch.Tensor]:
+        batches = Batches(Cityscapes(sample, "train"), 2, augment=Augment(), shuffle=True, seed=seed)
+        batches.set_epoch(first)
+        return [torch.cat([data for data, _ in batches]) for _ in range(count)]
+
+    whole, resumed = epochs(3, 0, 3), epochs(3, 2, 1)
+    assert torch.equal(whole[2], resumed[0])
+    assert not torch.equal(whole[0], whole[1])
+    assert not torch.equal(whole[0], epochs(4, 0, 1)[0])
+
+
+def test_evaluation_takes_val_or_test_where_only_that_is(tmp_path, tiny_pair, capsys):
+    write_pair(tmp_path, "test", "x_000000_000019", *tiny_pair)
+    write_pair(tmp_path, "train", "x_000000_000019", *tiny_pair)
+    loader, description = open_evaluation(tmp_path, None, torch.device("cpu"))
+    assert description.startswith("test of") and len(loader) == 1
+    write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
+    assert open_evaluation(tmp_path, None, torch.device("cpu"))[1].startswith("val of")
+    assert open_evaluation(tmp_path, "train", torch.device("cpu"))[1].startswith("train of")
+
+
+def test_default_data_is_the_sample_and_says_so(tmp_path, monkeypatch, capsys, sample):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dataset.dataset.SAMPLE_DATA", sample)
+    monkeypatch.setattr("dataset.dataset.draw_sample", lambda root: root)
+    assert find_data(None) == sample == find_data("./data")
+    assert "no Cityscapes in ./data" in capsys.readouterr().err
+    (tmp_path / "data" / "leftImg8bit").mkdir(parents=True)
+    assert find_data(None).resolve() == (tmp_path / "data").resolve()
+
+
+# --- bad input: each names the file -----------------------------------------------------------------------------
+
+
+def expect(message: str):
+    return pytest.raises(LabError, match=message)
+
+
+def test_no_such_folder_or_no_layout(tmp_path):
+    with expect("found none at .*nowhere"):
+        find_data(tmp_path / "nowhere")
+    with expect("found nothing in"):
+        find_data(tmp_path)
+    (tmp_path / "city" / "leftImg8bit").mkdir(parents=True)
+    with expect("pass .*city"):
+        find_data(tmp_path)
+
+
+def test_empty_split_names_the_others(tmp_path, tiny_pair):
+    write_pair(tmp_path, "train", "x_000000_000019", *tiny_pair)
+    with expect("found none in .*val: the splits with pictures are train"):
+        list_split(tmp_path, "val")
+    with expect("found 'valid'"):
+        list_split(tmp_path, "valid")
+
+
+def test_picture_without_label(tmp_path, tiny_pair):
+    write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], None)
+    with expect("x_000000_000019_gtFine_labelIds.png .*found neither"):
+        list_split(tmp_path, "val")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"not a picture" * 50])
+def test_damaged_file(tmp_path, tiny_pair, which, damage):
+    paths = write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
+    paths[which].write_bytes(damage(paths[which].read_bytes()))
+    with expect(f"whole PNG.*{paths[which].name}"):
+        Cityscapes(tmp_path, "val")[0]
+
+
+@pytest.mark.parametrize("convert", [
+    lambda ids: Image.fromarray(np.asarray(ids).astype(np.uint16) * 1000), lambda ids: ids.convert("P"),
+    lambda ids: ids.convert("RGB"), lambda ids: ids.convert("1")], ids=["16-bit", "paletted", "RGB", "1-bit"])
+def test_label_ids_of_another_kind(tmp_path, tiny_pair, convert):
+    write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], convert(tiny_pair[1]))
+    with expect("expected 8-bit grey label ids, found mode .*x_000000_000019_gtFine_labelIds.png"):
+        Cityscapes(tmp_path, "val")[0]
+
+
+def test_paletted_color_label(tmp_path, tiny_pair):
+    write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], tiny_pair[1].convert("P"), "_gtFine_color.png")
+    with expect("RGB or RGBA, found mode P"):
+        Cityscapes(tmp_path, "val")[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
+def test_picture_of_another_kind(tmp_path, tiny_pair, mode):
+    image = Image.fromarray(np.zeros((9, 9), np.uint16)) if mode == "I;16" else tiny_pair[0].convert(mode)
+    write_pair(tmp_path, "val", "x_000000_000019", image, tiny_pair[1])
+    with expect("8-bit RGB picture, found mode .*x_000000_000019_leftImg8bit.png"):
+        Cityscapes(tmp_path, "val")[0]
+
+
+def test_one_unknown_id_or_color_anywhere_in_the_file(tmp_path):
+    ids = np.full((1024, 2048), 7, np.uint8)
+    ids[1, 1] = 77  # a pixel that the resize leaves out
+    image = Image.new("RGB", (2048, 1024))
+    write_pair(tmp_path / "ids", "val", "x_000000_000019", image, Image.fromarray(ids))
+    with expect(r"found \[77\] in .*x_000000_000019_gtFine_labelIds.png"):
+        Cityscapes(tmp_path / "ids", "val")[0]
+    colors = np.full((1024, 2048, 3), labels[7].color, np.uint8)
+    colors[1, 1] = 1, 2, 3
+    write_pair(tmp_path / "colors", "val", "x_000000_000019", image, Image.fromarray(colors), "_gtFine_color.png")
+    with expect(r"found \(1, 2, 3\) in .*x_000000_000019_gtFine_color.png"):
+        Cityscapes(tmp_path / "colors", "val")[0]
+
+
+def test_one_bad_file_among_many_stops_the_reading_with_its_name(sample, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(sample, copy)
+    bad = sorted((copy / "gtFine/train").glob("*/*labelIds.png"))[2]
+    bad.write_bytes(bad.read_bytes()[:100])
+    with expect(bad.name):
+        Batches(Cityscapes(copy, "train"), 2)
