@@ -1,0 +1,1 @@
+"""The student's: task 2."""
