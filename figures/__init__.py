@@ -1,0 +1,1 @@
+"""Fixed: pictures and plots."""

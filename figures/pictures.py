@@ -1,0 +1,53 @@
+"""Pictures, labels and predictions side by side, in the categories' display colors."""
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from utils.lab import MEAN, STD
+from utils.labels_cat import CATEGORIES, CATEGORY_COLORS, colorize
+
+
+def denormalise(data: Tensor) -> np.ndarray:
+    """A network's input (N, 3, H, W), float32, back to pictures: uint8 (N, H, W, 3)."""
+    std, mean = (torch.tensor(values)[:, None, None] for values in (STD, MEAN))
+    pixels = (data.detach().cpu().float() * std + mean) * 255
+    return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def show_panels(data: Tensor, *labels: Tensor, titles: Sequence[str] = ("picture", "label", "prediction"),
+                captions: Sequence[str] = (), width: float = 11) -> Figure:
+    """One row a sample: the picture, then each of `labels` in display colors; 255 (ignored) is white.
+
+    data: normalised pictures, float32 (N, 3, H, W); labels: categories, integers (N, H, W).
+    captions: a text for each row, on its left.
+    """
+    pictures = denormalise(data)
+    columns = [pictures] + [[colorize(label) for label in batch.cpu().numpy().astype(np.uint8)] for batch in labels]
+    rows = len(pictures)
+    _, h, w, _ = pictures.shape
+    figure = Figure(figsize=(width, rows * width / len(columns) * h / w + 0.7), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for row in range(rows):
+        for column, images in enumerate(columns):
+            ax = axes[row, column]
+            ax.imshow(images[row], interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if row == 0:
+                ax.set_title(titles[column], fontsize=10)
+        if captions:
+            axes[row, 0].set_ylabel(captions[row], fontsize=9)
+    add_legend(figure)
+    return figure
+
+
+def add_legend(figure: Figure) -> None:
+    """The 8 categories and their display colors, in one line under the figure."""
+    handles = [Patch(facecolor=color / 255, edgecolor="0.6", label=name)
+               for name, color in zip(CATEGORIES, CATEGORY_COLORS, strict=True)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False,
+                  handlelength=1.2, columnspacing=1.2)

@@ -1,0 +1,67 @@
+"""Figures: that they show what they are given, and render with no display."""
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dataset.augment import normalise
+from figures.pictures import denormalise, show_panels
+from figures.plots import plot_class_shares, plot_confusion, plot_history, plot_iou
+from utils.labels_cat import CATEGORIES, CATEGORY_COLORS
+from utils.metric import ConfusionMatrix
+
+
+def render(figure) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def metric() -> ConfusionMatrix:
+    filled = ConfusionMatrix()
+    filled.counts[:7, :7] = np.random.RandomState(0).randint(1, 100, (7, 7)) + 300 * np.eye(7, dtype=int)
+    return filled
+
+
+def test_denormalise_undoes_normalise():
+    images = torch.randint(0, 256, (2, 6, 8, 3), dtype=torch.uint8)
+    np.testing.assert_array_equal(denormalise(normalise(images)), images.numpy())
+
+
+def test_panels_show_every_display_color():
+    label = torch.arange(8).repeat_interleave(32).expand(1, 128, 256)
+    figure = show_panels(torch.zeros(1, 3, 128, 256), label, label, captions=["mIoU 1.000"])
+    assert [ax.get_title() for ax in figure.axes] == ["picture", "label", "prediction"]
+    assert figure.axes[0].get_ylabel() == "mIoU 1.000"
+    colors = {tuple(color) for color in render(figure).reshape(-1, 3).tolist()}
+    assert {tuple(color) for color in CATEGORY_COLORS.tolist()} <= colors
+
+
+def test_history_has_both_curves_and_the_threshold():
+    history = [{"epoch": e, "loss": 1 / e, "miou": e / 10, "train_loss": 2 / e, "train_miou": e / 20}
+               for e in (1, 2, 3)]
+    figure = plot_history(history, 0.72)
+    loss, miou = figure.axes
+    assert [line.get_ydata()[-1] for line in loss.lines] == [2 / 3, 1 / 3]
+    assert 0.72 in [line.get_ydata()[0] for line in miou.lines]
+    render(figure)
+
+
+def test_bars_are_the_figures():
+    shares = np.array([0.1, 0.3, 0.2, 0.05, 0.15, 0.1, 0.02, 0.08])
+    left, right = plot_class_shares(shares, 1 / shares).axes
+    assert [bar.get_height() for bar in left.patches] == shares.tolist()
+    assert [bar.get_height() for bar in right.patches] == (1 / shares).tolist()
+    figure = plot_iou(metric())
+    assert [text.get_text() for text in figure.axes[0].texts][-1] == "absent"  # no vehicle anywhere
+    assert f"{metric().miou():.4f}" in figure.axes[0].get_title()
+    render(figure)
+
+
+def test_confusion_matrix_rows_are_shares():
+    figure = plot_confusion(metric())
+    shown = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown.sum(1), [1] * 7 + [0])
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CATEGORIES)
+    render(figure)

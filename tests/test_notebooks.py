@@ -1,0 +1,85 @@
+"""Both notebooks as they are stored, and executed from top to bottom for a few steps."""
+import json
+
+import nbformat
+import pytest
+import torch
+from conftest import ROOT, assert_one_line_error, load_file, run_command
+
+from utils.lab import TASKS
+
+BOOKS = {number: ROOT / task.notebook for number, task in TASKS.items()}
+
+
+def cells(number: int, kind: str = "code") -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(BOOKS[number], as_version=4).cells if cell.cell_type == kind]
+
+
+@pytest.mark.parametrize("number", BOOKS)
+def test_stored_valid_and_without_outputs(number):
+    nbformat.validate(nbformat.read(BOOKS[number], as_version=4))
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells(number))
+    assert [cell.metadata.tags for cell in cells(number) if cell.metadata.get("tags")] == [["parameters"]]
+
+
+@pytest.mark.parametrize("number", BOOKS)
+def test_cells_are_short_and_explained(number):
+    book = nbformat.read(BOOKS[number], as_version=4)
+    assert max(len(cell.source.splitlines()) for cell in cells(number)) <= 30
+    assert len(cells(number, "markdown")) >= 0.6 * len(cells(number))
+    assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith(f"# Lab 05, task {number}")
+
+
+@pytest.mark.parametrize("number", BOOKS)
+def test_solution_markers_pair_up_in_notebook_and_network_file(number):
+    sources = [cell.source for cell in cells(number)] + [TASKS[number].network_file.read_text(encoding="utf-8")]
+    pairs = 0
+    for source in sources:
+        inside = False
+        for line in source.splitlines():
+            if "### BEGIN SOLUTION" in line or "### END SOLUTION" in line:
+                assert inside == ("END" in line), "markers are nested or unclosed"
+                inside = not inside
+                pairs += inside
+        assert not inside
+    assert pairs >= 7  # network, loss and optimizer, both loops; and in the network file
+
+
+@pytest.mark.parametrize("number", BOOKS)
+def test_the_hand_outs_names_are_kept(number):
+    text = "\n".join(cell.source for cell in cells(number))
+    for name in ("data, target", "pred", 'Meter["metric"].update(target, pred)', 'Meter["loss"]', 'Meter["time"]',
+                 "pbar"):
+        assert name in text
+
+
+@pytest.mark.parametrize("number", BOOKS)
+def test_executed_end_to_end(number, sample, tmp_path):
+    model = tmp_path / TASKS[number].model_file
+    result = run_command("-m", "training.headless", BOOKS[number], "-o", tmp_path / "out.ipynb", "-p", "DATA", sample,
+                         "-p", "EPOCHS", 2, "-p", "BATCH_SIZE", 2, "-p", "MODEL", model, "-p", "RUN", tmp_path / "run",
+                         "-p", "DEVICE", "cpu", *(["-p", "WIDTH", 4] if number == 1 else []))
+    assert result.status == 0, result.stderr
+    assert "epoch   1/2" in result.stdout and "epoch   2/2" in result.stdout and "min left" in result.stdout
+    assert "epoch 1/2 train" in result.stderr and "epoch 2/2 validate" in result.stderr
+
+    # the weights are what was trained, and the notebook's own test run reports the best epoch's mIoU
+    history = json.loads((tmp_path / "run/history.json").read_text(encoding="utf-8"))
+    best = max(record["miou"] for record in history)
+    reported = float(result.stdout.split("Final IoU = ")[1].split()[0])
+    assert reported == pytest.approx(best, abs=2e-3)  # other summation order than in training
+    load_file(TASKS[number].network_file).load_model(str(model))
+    assert all(isinstance(t, torch.Tensor) for t in torch.load(model, weights_only=True).values())
+
+    book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    pictures = [out for cell in book.cells if cell.cell_type == "code" for out in cell.outputs
+                if "image/png" in out.get("data", {})]
+    assert len(pictures) == 7  # data, augmentation, shares, curves, IoU, confusion, panels
+
+
+def test_bad_settings_end_in_one_line(sample, tmp_path):
+    common = ("-m", "training.headless", BOOKS[2], "-o", tmp_path / "out.ipynb", "-p", "MODEL", tmp_path / "m.pth",
+              "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu")
+    result = run_command(*common, "-p", "DATA", tmp_path / "nothing")
+    assert_one_line_error(result, "found none at", stdout=result.stdout)
+    assert not (tmp_path / "m.pth").exists()

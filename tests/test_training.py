@@ -1,0 +1,211 @@
+"""Atomic files, run folders, class weights, and the command that runs a notebook."""
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from conftest import ROOT, assert_one_line_error, run_command
+from torch import nn
+
+from training.losses import class_shares, class_weights
+from training.runs import Run, check_settings, save_weights
+from utils.files import replacing, write_json
+from utils.lab import LabError
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_half_way_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "f.txt"
+    path.write_text("old", encoding="utf-8")
+    for error in (KeyboardInterrupt, ValueError):
+        with pytest.raises(error), replacing(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            raise error
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["f.txt"]
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "f.txt"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(LabError, match=r"No space left.*untouched"), replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert path.read_text(encoding="utf-8") == "old" and [path.name for path in tmp_path.iterdir()] == ["f.txt"]
+
+
+def test_weights_that_find_no_room_leave_the_old_ones_whole(tmp_path):
+    save_weights(nn.Linear(2, 2), tmp_path / "m.pth")
+    old = (tmp_path / "m.pth").read_bytes()
+    program = ("import resource; from torch import nn; from training.runs import save_weights; "
+               "from utils.terminal import run_main; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+               "run_main(lambda: save_weights(nn.Linear(100, 100), 'm.pth'))")
+    assert_one_line_error(run_command("-c", program, cwd=tmp_path), "m.pth", "File too large", "untouched")
+    assert (tmp_path / "m.pth").read_bytes() == old
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pth"]
+
+
+def test_weights_are_saved_whole_and_plain(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).to(memory_format=torch.channels_last)
+    save_weights(network, tmp_path / "deep" / "m.pth")
+    state = torch.load(tmp_path / "deep" / "m.pth", weights_only=True)
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+    assert all(tensor.is_contiguous() for tensor in state.values())
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["m.pth"]
+
+
+def test_json_is_utf8(tmp_path):
+    write_json(tmp_path / "x.json", {"name": "Åse 王"})
+    assert json.loads((tmp_path / "x.json").read_bytes().decode("utf-8")) == {"name": "Åse 王"}
+    assert "王" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+# --- class weights ------------------------------------------------------------------------------------------------
+
+
+def test_shares_by_hand():
+    targets = torch.tensor([0, 0, 0, 1, 7, 7, 255, 255], dtype=torch.uint8)
+    assert class_shares(targets).tolist() == pytest.approx([3 / 6, 1 / 6, 0, 0, 0, 0, 0, 2 / 6])
+    with pytest.raises(LabError, match="labelled pixels"):
+        class_shares(torch.full((4,), 255))
+
+
+def test_weights_follow_enet():
+    shares = torch.tensor([0.387, 0.217, 0.152, 0.105, 0.073, 0.035, 0.018, 0.012])
+    weights = class_weights(shares, c=1.02)
+    expected = 1 / torch.log(torch.tensor(1.02) + shares)
+    torch.testing.assert_close(weights / weights[0], expected / expected[0])
+    assert weights.mean() == pytest.approx(1)
+    with pytest.raises(LabError, match="above 1"):
+        class_weights(shares, c=1.0)
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+SETTINGS = {"EPOCHS": 4, "SEED": 1, "RESUME": False, "DEVICE": "cpu"}
+
+
+def train_some(folder, first_epochs: int | None, resume: bool = False):
+    """A toy training of 4 epochs that stops after `first_epochs`; returns its weights and its Run."""
+    torch.manual_seed(1)
+    network = nn.Linear(4, 2)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=4)
+    run = Run("toy", SETTINGS, {"network": network, "optimizer": optimizer, "scheduler": scheduler}, resume, folder)
+    for epoch in range(run.epoch, 4 if first_epochs is None else first_epochs):
+        loss = network(torch.randn(8, 4)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        run.finish_epoch({"miou": [0.1, 0.3, 0.2, 0.25][epoch], "loss": loss.item()})
+    return network.state_dict(), run
+
+
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tmp_path):
+    whole, whole_run = train_some(tmp_path / "a", None)
+    train_some(tmp_path / "b", 2)
+    resumed, run = train_some(tmp_path / "b", None, resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert run.history == whole_run.history and run.best == 0.3 and run.epoch == 4
+    assert json.loads((tmp_path / "b/toy/history.json").read_text(encoding="utf-8")) == run.history
+
+
+def test_without_resume_a_run_starts_anew(tmp_path):
+    train_some(tmp_path, 2)
+    _, run = train_some(tmp_path, 1)
+    assert run.epoch == 1
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, monkeypatch):
+    train_some(tmp_path, 1)
+    monkeypatch.setitem(SETTINGS, "SEED", 2)
+    with pytest.raises(LabError, match="found SEED = 1 instead of 2"):
+        train_some(tmp_path, None, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    _, run = train_some(tmp_path, 1)
+    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:100])
+    with pytest.raises(LabError, match=r"damaged file, .*checkpoint\.pth"):
+        train_some(tmp_path, None, resume=True)
+
+
+@pytest.mark.parametrize("wrong", [{"EPOCHS": 0}, {"BATCH_SIZE": 2.5}, {"WIDTH": -1}, {"SEED": "x"},
+                                   {"LEARNING_RATE": 0}, {"LEARNING_RATE": "fast"}, {"EPOCHS": True}])
+def test_impossible_settings_name_themselves(wrong):
+    with pytest.raises(LabError, match=next(iter(wrong))):
+        check_settings(wrong)
+    check_settings({"EPOCHS": 1, "BATCH_SIZE": 8, "WIDTH": 8, "SEED": 0, "LEARNING_RATE": 1e-3, "DATA": None})
+
+
+# --- running a notebook -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    def write(*cells: str):
+        book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
+                                                                "language": "python"}})
+        book.cells = [nbformat.v4.new_code_cell("X = 1\nNAME = 'a'", metadata={"tags": ["parameters"]}),
+                      *map(nbformat.v4.new_code_cell, cells)]
+        nbformat.write(book, tmp_path / "book.ipynb")
+        return tmp_path / "book.ipynb"
+    return write
+
+
+def headless(*arguments: object, **options):
+    return run_command("-m", "training.headless", *arguments, cwd=ROOT, **options)
+
+
+def test_settings_reach_the_cells_and_output_reaches_the_terminal(notebook, tmp_path):
+    book = notebook("import sys; print(X + 1, NAME); print('bar', file=sys.stderr)")
+    before = book.read_bytes()
+    result = headless(book, "-p", "X", "41", "-p", "NAME", "/some/path", "-o", tmp_path / "out.ipynb")
+    assert result.status == 0, result.stderr
+    assert result.stdout == "42 /some/path\n" and "bar" in result.stderr
+    assert book.read_bytes() == before
+    assert "42 /some/path" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+
+
+def test_unknown_setting_and_missing_notebook(notebook, tmp_path):
+    assert_one_line_error(headless(notebook(), "-p", "EPOCH", "1"), "X, NAME", "found EPOCH")
+    assert_one_line_error(headless(tmp_path / "none.ipynb"), "none.ipynb")
+
+
+def test_a_lab_error_in_a_cell_is_one_line(notebook, tmp_path):
+    book = notebook(f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom utils.lab import LabError\n"
+                    "raise LabError('expected this, found that')")
+    assert_one_line_error(headless(book, "-o", tmp_path / "out.ipynb"), "expected this, found that")
+
+
+def test_another_error_shows_the_cell(notebook, tmp_path):
+    result = headless(notebook("y = 1 / 0"), "-o", tmp_path / "out.ipynb")
+    assert result.status == 1
+    assert "ZeroDivisionError" in result.stderr and "y = 1 / 0" in result.stderr and "papermill" not in result.stderr
+
+
+def test_ctrl_c_ends_the_kernel_too(notebook, tmp_path):
+    book = notebook(f"import os, time, pathlib; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+                    "time.sleep(120)")
+    process = subprocess.Popen([sys.executable, "-m", "training.headless", book, "-o", tmp_path / "out.ipynb"],
+                               cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(2)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in stderr and "Ctrl-C" in stderr
+    kernel = int((tmp_path / "pid").read_text())
+    while time.monotonic() < deadline:
+        if not Path(f"/proc/{kernel}").exists():
+            return
+        time.sleep(0.2)
+    pytest.fail("the kernel outlived its notebook")

@@ -1,0 +1,1 @@
+"""Fixed: what a training run rests on."""

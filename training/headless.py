@@ -1,0 +1,78 @@
+"""Runs a notebook from the command line: the same code as in Jupyter, with its output on this terminal.
+
+    python -m training.headless Lab05_segmentation_task1.ipynb -p EPOCHS 200 -p DATA /path/to/cityscapes
+
+`-p NAME VALUE` overrides a setting of the cell tagged `parameters` (papermill's convention); a name that is no setting
+is refused. The notebook with its outputs is written to runs/, the notebook itself stays as it is.
+"""
+import argparse
+import ast
+import logging
+import re
+import sys
+from pathlib import Path
+
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from training.runs import RUNS
+from utils.lab import LabError
+from utils.terminal import run_main
+
+
+def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> Path:
+    """Executes `notebook` in its own folder with `settings` and returns the path of the executed copy.
+
+    Prints what the cells print while they run. Raises LabError for a missing notebook, an unknown setting, and
+    whatever LabError a cell raises; any other exception of a cell is a SystemExit with the cell's traceback.
+    """
+    notebook = Path(notebook)
+    if not notebook.is_file():
+        raise LabError(f"expected a notebook, found none at {notebook}: check the path")
+    known = papermill.inspect_notebook(notebook)
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise LabError(f"expected settings of {notebook.name} ({', '.join(known)}), found {unknown[0]}: check -p")
+    output = output or RUNS / notebook.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook.resolve(), output.resolve(), parameters=settings, cwd=notebook.resolve().parent,
+            kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+            # "graceful" would interrupt the running cell first, and print its traceback, when Ctrl-C stops us
+            shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"])
+    except PapermillExecutionError as error:
+        if error.ename == "LabError":
+            raise LabError(error.evalue) from None
+        colors = re.compile(r"\x1b\[[0-9;]*m")
+        raise SystemExit(f"{notebook.name} stopped in cell [{error.exec_count}]:\n"
+                         + colors.sub("", "\n".join(error.traceback))) from None
+    except DeadKernelError:
+        raise LabError(f"expected {notebook.name} to run to its end, found its kernel killed, most often for want of "
+                       "memory: lower BATCH_SIZE or WIDTH, then go on with -p RESUME True") from None
+    return output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Runs a notebook of the lab from the command line.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("-p", dest="settings", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="override a setting of the notebook's settings cell")
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="executed copy (default: runs/<notebook>)")
+    args = parser.parse_args()
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    output = run_notebook(args.notebook, {name: _value(text) for name, text in args.settings}, args.output)
+    print(f"executed notebook: {output}", file=sys.stderr)
+
+
+def _value(text: str) -> object:
+    """A Python literal where `text` is one (200, 1e-3, True, None), otherwise the text itself (a path)."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,26 @@
+"""What a loss needs to know of the data: how often each class occurs, and the weights that follow from it."""
+import torch
+from torch import Tensor
+
+from utils.lab import NUM_CLASSES, LabError
+
+
+def class_shares(targets: Tensor) -> Tensor:
+    """Each class's share of the pixels of `targets`, integers 0..7 (255 is left out): float32 (8,), adding up to 1."""
+    counts = torch.bincount(targets.flatten().int(), minlength=256)[:NUM_CLASSES].double()
+    if counts.sum() == 0:
+        raise LabError("expected labelled pixels to weigh the classes by, found none: check the training labels")
+    return (counts / counts.sum()).float()
+
+
+def class_weights(shares: Tensor, c: float = 1.10) -> Tensor:
+    """Weights 1 / ln(c + share) for a cross-entropy, float32 (8,), scaled to a mean of 1.
+
+    Follows Paszke et al., "ENet" (2016), who take c = 1.02. A larger c weighs more evenly; here, with 8 categories,
+    1.10 gives the rarest class about 4 times the weight of the most frequent one, 1.02 about 11 times, which costs
+    the frequent classes more IoU than it brings the rare ones.
+    """
+    if c <= 1:
+        raise LabError(f"expected c above 1 in 1 / ln(c + share), found {c} in the settings")
+    weights = 1 / torch.log(c + shares)
+    return weights / weights.mean()
