@@ -1,0 +1,43 @@
+# make lab                                 set up, draw the sample, train both networks, score both
+# make lab DATA=/path/to/cityscapes EPOCHS=200     the same on real data
+# make test                                set up and pass the tests
+#
+# PYTHON=python3.12 picks the Python; VENV_FLAGS=--system-site-packages keeps a server's own torch.
+PYTHON     ?= python3
+VENV       ?= .venv
+VENV_FLAGS ?=
+DATA       ?= ./data
+EPOCHS     ?=
+
+RUN      = $(VENV)/bin/python
+SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)")
+
+.PHONY: lab test setup clean
+.DELETE_ON_ERROR:
+
+lab: $(VENV)/.installed
+	@$(RUN) -m dataset.dataset "$(DATA)"
+	@$(RUN) -m training.headless Lab05_segmentation_task1.ipynb $(SETTINGS)
+	@$(RUN) -m training.headless Lab05_segmentation_task2.ipynb $(SETTINGS)
+	@$(RUN) test_task1.py model_task1.pth "$(DATA)"
+	@$(RUN) test_task2.py model_task2.pth "$(DATA)"
+
+test: $(VENV)/.installed-dev
+	@$(RUN) -m ruff check .
+	@$(RUN) -m pytest
+
+setup: $(VENV)/.installed
+
+# A stamp is written only when the installation went through, so an interrupted one is simply done again.
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: expected Python 3.10 or newer, found %d.%d: pass PYTHON=python3.12, say" % sys.version_info[:2])'
+	@$(PYTHON) -m venv $(VENV_FLAGS) "$(VENV)"
+	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf runs data/sample model_task1.pth model_task2.pth
