@@ -1,8 +1,15 @@
 """Scores task 2: python test_task2.py [MODEL_PATH] [DATA_PATH]. Fixed: the figures it prints are the graded ones."""
-from dataset.dataset import open_evaluation
-from utils.lab import TASKS
-from utils.scripts import run_test
 from utils.terminal import run_main
 
+
+def main() -> None:
+    # Imported here, so that Ctrl-C while torch loads ends in one line as well.
+    from dataset.dataset import open_evaluation
+    from utils.lab import TASKS
+    from utils.scripts import run_test
+
+    run_test(TASKS[2], open_evaluation)
+
+
 if __name__ == "__main__":
-    run_main(lambda: run_test(TASKS[2], open_evaluation))
+    run_main(main)

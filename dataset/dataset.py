@@ -26,7 +26,8 @@ from dataset.augment import Augment, normalise
 from dataset.sample import draw_sample, is_sample
 from utils.lab import DEFAULT_DATA, INPUT_SIZE, SAMPLE_DATA, SPLITS, LabError
 from utils.labels_cat import colors_to_categories, ids_to_categories
-from utils.terminal import run_main
+from utils.machine import available_cores
+from utils.terminal import bar_stream, run_main
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_SUFFIXES = ("_gtFine_labelIds.png", "_gtFine_color.png")  # the first that exists is read
@@ -150,7 +151,7 @@ class Cityscapes(Dataset):
         pool = ThreadPoolExecutor(available_cores())  # Pillow decodes outside the interpreter's lock
         try:
             for _ in tqdm(pool.map(store, range(len(self))), total=len(self), desc=f"reading {self.split}",
-                          unit="pair", file=sys.stderr, leave=False):
+                          unit="pair", file=bar_stream(), leave=False):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
@@ -222,11 +223,6 @@ def open_evaluation(path: str | Path | None, split: str | None, device: torch.de
     description = f"{split} of {root} ({kind}), {len(dataset)} pictures"
     print(f"scoring on {description}", file=sys.stderr)
     return Batches(dataset, batch_size, device), description
-
-
-def available_cores() -> int:
-    """Cores that this process may use, which on a shared server are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pair(root: Path, split: str, image: Path) -> Pair:

@@ -41,7 +41,9 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
             notebook.resolve(), output.resolve(), parameters=settings, cwd=notebook.resolve().parent,
             kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
             # "graceful" would interrupt the running cell first, and print its traceback, when Ctrl-C stops us
-            shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"])
+            shutdown_kernel="immediate",
+            coalesce_streams=True,  # keep of a progress bar what it showed last
+            extra_arguments=["--log-level=ERROR"])
     except PapermillExecutionError as error:
         if error.ename == "LabError":
             raise LabError(error.evalue) from None

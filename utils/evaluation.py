@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from utils.lab import INPUT_SIZE, NUM_CLASSES, LabError
 from utils.metric import ConfusionMatrix
+from utils.terminal import bar_stream
 
 
 def load_network(network_file: Path) -> ModuleType:
@@ -102,14 +103,14 @@ def predict(model: nn.Module, data: Tensor, where: str = "the network") -> Tenso
 
 def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
              description: str = "scoring") -> ConfusionMatrix:
-    """One confusion matrix over all of `loader`'s (data, target) batches, in float32, with a bar on stderr.
+    """One confusion matrix over all of `loader`'s (data, target) batches, in float32, with a bar.
 
     Raises LabError as `predict` does, and if the loader yields nothing.
     """
     model.eval()
     metric = ConfusionMatrix()
     with _deterministic():
-        for data, target in tqdm(loader, desc=description, unit="batch", file=sys.stderr):
+        for data, target in tqdm(loader, desc=description, unit="batch", file=bar_stream()):
             metric.update(target, predict(model, data, where))
     if not metric.counts.any():
         raise LabError(f"expected labelled pixels to score {where} on, found none: check the data's labels")

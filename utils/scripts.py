@@ -15,7 +15,7 @@ from utils.evaluation import check_output, evaluate, load_model, student_code
 from utils.files import write_json
 from utils.lab import DEFAULT_DATA, SPLITS, Task
 from utils.labels_cat import CATEGORIES
-from utils.terminal import pick_device
+from utils.machine import pick_device
 
 # (data path, split or None for the labelled one, device) -> (loader of (data, target), description of the data)
 OpenEvaluation = Callable[[str, str | None, torch.device], tuple[Iterable, str]]

@@ -1,8 +1,7 @@
-"""How the lab's commands end: a result, or one clear line on stderr and a status."""
+"""How the lab's commands speak: progress while they work, then a result, or one clear line and a status."""
 import sys
 from collections.abc import Callable
-
-import torch
+from typing import TextIO
 
 from utils.lab import LabError
 
@@ -24,14 +23,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     sys.exit(status)
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name` ("cpu", "cuda", "cuda:1"); "auto" is the first GPU, or the CPU where there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise LabError(f"expected a device that this machine has, found {name!r} "
-                       f"({str(error).splitlines()[0]}): use cpu or auto") from None
-    return device
+def bar_stream() -> TextIO:
+    """Where progress bars go: stderr, so that stdout holds results alone; in a notebook stdout, which is not red."""
+    in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    return sys.stdout if in_notebook else sys.stderr
