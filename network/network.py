@@ -2,15 +2,14 @@
 
 Follows figure 1 of Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
 (2015): an encoder halves the resolution four times and doubles the channels, a decoder goes back up, and at every
-level a skip connection hands the encoder's fine detail to the decoder. Three things differ from the paper:
+level a skip connection hands the encoder's fine detail to the decoder. Two things differ from the paper:
 
 - the convolutions are padded, so that the output has the input's size, and followed by batch norm;
 - up-sampling is a 1x1 convolution and a bilinear resize instead of a transposed convolution. A transposed convolution
   whose kernel its stride does not divide paints a checkerboard (Odena et al., "Deconvolution and Checkerboard
   Artifacts", 2016), one whose kernel equals its stride gives each output pixel weights of its own and no neighbours,
   and thop counts it stride^2 = 4 times too high. The 1x1 convolution comes first: it acts on each pixel alone, so it
-  commutes with the resize, and at the lower resolution it costs a quarter;
-- the deepest level keeps 8 widths instead of 16, which halves the parameters.
+  commutes with the resize, and at the lower resolution it costs a quarter.
 
 This file is handed in alone: it may import torch and the standard library, nothing else.
 
@@ -77,17 +76,17 @@ class UNet(nn.Module):
         ### BEGIN SOLUTION
         w = width
         # encoder
-        self.stem = DoubleConv(3, w)          # (N,  w, H,    W)
-        self.down1 = Down(w, 2 * w)           # (N, 2w, H/2,  W/2)
-        self.down2 = Down(2 * w, 4 * w)       # (N, 4w, H/4,  W/4)
-        self.down3 = Down(4 * w, 8 * w)       # (N, 8w, H/8,  W/8)
+        self.stem = DoubleConv(3, w)           # (N,   w, H,    W)
+        self.down1 = Down(w, 2 * w)            # (N,  2w, H/2,  W/2)
+        self.down2 = Down(2 * w, 4 * w)        # (N,  4w, H/4,  W/4)
+        self.down3 = Down(4 * w, 8 * w)        # (N,  8w, H/8,  W/8)
         # bottleneck
-        self.down4 = Down(8 * w, 8 * w)       # (N, 8w, H/16, W/16)
+        self.down4 = Down(8 * w, 16 * w)       # (N, 16w, H/16, W/16)
         # decoder
-        self.up3 = Up(8 * w, 8 * w, 4 * w)    # (N, 4w, H/8,  W/8)
-        self.up2 = Up(4 * w, 4 * w, 2 * w)    # (N, 2w, H/4,  W/4)
-        self.up1 = Up(2 * w, 2 * w, w)        # (N,  w, H/2,  W/2)
-        self.up0 = Up(w, w, w)                # (N,  w, H,    W)
+        self.up3 = Up(16 * w, 8 * w, 8 * w)    # (N,  8w, H/8,  W/8)
+        self.up2 = Up(8 * w, 4 * w, 4 * w)     # (N,  4w, H/4,  W/4)
+        self.up1 = Up(4 * w, 2 * w, 2 * w)     # (N,  2w, H/2,  W/2)
+        self.up0 = Up(2 * w, w, w)             # (N,   w, H,    W)
         self.head = nn.Conv2d(w, num_classes, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # He et al. (2015): keeps the variance through ReLU layers

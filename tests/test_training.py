@@ -174,6 +174,21 @@ def test_settings_reach_the_cells_and_output_reaches_the_terminal(notebook, tmp_
     assert "42 /some/path" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
 
 
+def test_a_bar_is_drawn_on_a_terminal_and_left_out_of_a_file(notebook, tmp_path):
+    import pty
+
+    book = notebook("import sys\nfor i in range(3): print(f'\\rbar {i}', end='', flush=True)\nprint('\\r     \\rdone')")
+    arguments = [sys.executable, "-m", "training.headless", book, "-o", tmp_path / "out.ipynb"]
+    assert headless(*arguments[3:]).stdout == "done\n"
+    terminal, end = pty.openpty()
+    subprocess.run(arguments, cwd=ROOT, stdout=end, stderr=subprocess.DEVNULL, check=True)
+    os.close(end)
+    shown = os.read(terminal, 1000).decode()
+    assert "bar 0" in shown and "bar 2" in shown and "done" in shown
+    stored = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
+    assert [out.text.strip() for out in stored] == ["done"]
+
+
 def test_unknown_setting_and_missing_notebook(notebook, tmp_path):
     assert_one_line_error(headless(notebook(), "-p", "EPOCH", "1"), "X, NAME", "found EPOCH")
     assert_one_line_error(headless(tmp_path / "none.ipynb"), "none.ipynb")

@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import papermill
 from nbclient.exceptions import DeadKernelError
@@ -39,7 +40,7 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     try:
         papermill.execute_notebook(
             notebook.resolve(), output.resolve(), parameters=settings, cwd=notebook.resolve().parent,
-            kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+            kernel_name="python3", progress_bar=False, stdout_file=_Shown(sys.stdout), stderr_file=_Shown(sys.stderr),
             # "graceful" would interrupt the running cell first, and print its traceback, when Ctrl-C stops us
             shutdown_kernel="immediate",
             coalesce_streams=True,  # keep of a progress bar what it showed last
@@ -54,6 +55,27 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
         raise LabError(f"expected {notebook.name} to run to its end, found its kernel killed, most often for want of "
                        "memory: lower BATCH_SIZE or WIDTH, then go on with -p RESUME True") from None
     return output
+
+
+class _Shown:
+    """A stream that passes on what cells print; a progress bar only where there is a terminal to draw it on.
+
+    In a file every step of a bar would stay: there, of each line, only what follows the last carriage return is kept.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.line = stream, ""
+
+    def write(self, text: str) -> None:
+        if self.stream.isatty():
+            self.stream.write(text)
+            return
+        *lines, self.line = (self.line + text).split("\n")
+        self.stream.writelines(line.rsplit("\r", 1)[-1] + "\n" for line in lines)
+        self.line = self.line.rsplit("\r", 1)[-1]
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 def main() -> None:
