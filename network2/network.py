@@ -21,14 +21,14 @@ from torch.nn import functional as F
 
 NUM_CLASSES = 8
 
-# The network as a table, one row a stage. The first row is the stem's stage and the decoder's width; every later
-# stage halves the resolution. Stride is against the input; each block has its own dilation.
-#   width  blocks  stride  dilations
+# The encoder as a table, one row a stage: its channels, how many residual blocks refine it, its stride against the
+# input, and by what factor the dilation grows from block to block (2: dilations 1, 2, 4, ...).
+#    width blocks stride dilation
 ### BEGIN SOLUTION
 STAGES = (
-    (16,   1,      4,      (1,)),
-    (32,   3,      8,      (1, 1, 1)),
-    (64,   4,      16,     (1, 2, 4, 8)),
+    (16,   1,     4,     1),
+    (32,   3,     8,     1),
+    (64,   4,     16,    2),
 )
 ### END SOLUTION
 
@@ -60,12 +60,12 @@ class SeparableConv(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Halves the resolution with one block, then refines with residual blocks of the given dilations."""
+    """Halves the resolution with one block, then refines with residual blocks, of growing dilation."""
 
-    def __init__(self, in_channels: int, width: int, dilations: tuple[int, ...]) -> None:
+    def __init__(self, in_channels: int, width: int, blocks: int, dilation: int) -> None:
         super().__init__(
             SeparableConv(in_channels, width, stride=2),
-            *(SeparableConv(width, width, dilation=dilation, residual=True) for dilation in dilations),
+            *(SeparableConv(width, width, dilation=dilation**i, residual=True) for i in range(blocks)),
         )
 
 
@@ -87,7 +87,7 @@ class Lateral(nn.Module):
 class LowComplexityNet(nn.Module):
     """Float32 pictures (N, 3, H, W), normalised, to logits (N, 8, H, W). H and W divide by 16.
 
-    `widths` are the channels at strides 4, 8 and 16; None takes them from the table above.
+    `widths` are the channels of the stages at strides 4, 8 and 16; None takes them from the table above.
     """
 
     STRIDE = 16
@@ -95,14 +95,14 @@ class LowComplexityNet(nn.Module):
     def __init__(self, widths: tuple[int, ...] | None = None, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         ### BEGIN SOLUTION
-        w4, w8, w16 = widths or tuple(width for width, *_ in STAGES)
-        dilations4, dilations8, dilations16 = (row[3] for row in STAGES)
-        self.stage4 = Stage(3 * 2 * 2, w4, dilations4)    # (N, w4,  H/4,  W/4)
-        self.stage8 = Stage(w4, w8, dilations8)           # (N, w8,  H/8,  W/8)
-        self.stage16 = Stage(w8, w16, dilations16)        # (N, w16, H/16, W/16)
-        self.lateral16 = Lateral(w16, w8)                 # (N, w8,  H/8,  W/8)
+        w4, w8, w16 = widths = widths or tuple(width for width, *_ in STAGES)
+        in_channels = 3 * 2 * 2  # after the pixel unshuffle
+        for width, (_, blocks, stride, dilation) in zip(widths, STAGES, strict=True):
+            self.add_module(f"stage{stride}", Stage(in_channels, width, blocks, dilation))
+            in_channels = width
+        self.lateral16 = Lateral(w16, w8)     # (N, w8, H/8, W/8)
         self.refine8 = SeparableConv(w8, w8, residual=True)
-        self.lateral8 = Lateral(w8, w4)                   # (N, w4,  H/4,  W/4)
+        self.lateral8 = Lateral(w8, w4)       # (N, w4, H/4, W/4)
         self.refine4 = SeparableConv(w4, w4, residual=True)
         self.head = nn.Conv2d(w4, num_classes, 1)
         ### END SOLUTION
@@ -113,9 +113,10 @@ class LowComplexityNet(nn.Module):
                              f"got {tuple(x.shape)}")
         ### BEGIN SOLUTION
         size = x.shape[2:]
-        s4 = self.stage4(F.pixel_unshuffle(x, 2))  # (N, 12, H/2, W/2) -> (N, w4, H/4, W/4)
-        s8 = self.stage8(s4)
-        s16 = self.stage16(s8)
+        x = F.pixel_unshuffle(x, 2)           # (N, 12, H/2, W/2)
+        s4 = self.stage4(x)                   # (N, w4, H/4, W/4)
+        s8 = self.stage8(s4)                  # (N, w8, H/8, W/8)
+        s16 = self.stage16(s8)                # (N, w16, H/16, W/16)
         s8 = self.refine8(self.lateral16(s16, s8))
         s4 = self.refine4(self.lateral8(s8, s4))
         return F.interpolate(self.head(s4), size=size, mode="bilinear", align_corners=False)
