@@ -16,9 +16,9 @@ def class_shares(targets: Tensor) -> Tensor:
 def class_weights(shares: Tensor, c: float = 1.10) -> Tensor:
     """Weights 1 / ln(c + share) for a cross-entropy, float32 (8,), scaled to a mean of 1.
 
-    Follows Paszke et al., "ENet" (2016), who take c = 1.02. A larger c weighs more evenly; here, with 8 categories,
-    1.10 gives the rarest class about 4 times the weight of the most frequent one, 1.02 about 11 times, which costs
-    the frequent classes more IoU than it brings the rare ones.
+    Follows Paszke et al., "ENet" (2016), who take c = 1.02. A larger c weighs more evenly: with Cityscapes' 8
+    categories, whose shares go from 1 % to 39 %, the rarest gets 3.7 times the weight of the most frequent one with
+    c = 1.10, and 10.8 times with 1.02.
     """
     if c <= 1:
         raise LabError(f"expected c above 1 in 1 / ln(c + share), found {c} in the settings")
