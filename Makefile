@@ -2,15 +2,17 @@
 # make lab DATA=/path/to/cityscapes EPOCHS=200     the same on real data
 # make test                                set up and pass the tests
 #
+# RESUME=True goes on from the last finished epoch after an interruption; without it training starts anew.
 # PYTHON=python3.12 picks the Python; VENV_FLAGS=--system-site-packages keeps a server's own torch.
 PYTHON     ?= python3
 VENV       ?= .venv
 VENV_FLAGS ?=
 DATA       ?= ./data
 EPOCHS     ?=
+RESUME     ?=
 
 RUN      = $(VENV)/bin/python
-SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)")
+SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)") $(if $(RESUME),-p RESUME "$(RESUME)")
 
 .PHONY: lab test setup clean
 .DELETE_ON_ERROR:

@@ -57,7 +57,8 @@ def find_data(path: str | Path | None = None) -> Path:
                        "gtFine/")
     found = sorted(child.name for child in root.iterdir())
     below = [name for name in found if (root / name / "leftImg8bit").is_dir()]
-    advice = f"pass {root / below[0]}" if below else "pass the folder that holds them"
+    near = [root / name for name in below] or [up for up in root.parents if (up / "leftImg8bit").is_dir()]
+    advice = f"pass {near[0]}" if near else "pass the folder that holds them"
     raise LabError(f"expected leftImg8bit/ and gtFine/, found {', '.join(found[:5]) or 'nothing'} in {root}: {advice}")
 
 

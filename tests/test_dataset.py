@@ -146,8 +146,10 @@ def test_no_such_folder_or_no_layout(tmp_path):
     with expect("found nothing in"):
         find_data(tmp_path)
     (tmp_path / "city" / "leftImg8bit").mkdir(parents=True)
-    with expect("pass .*city"):
+    with expect("pass .*city$"):
         find_data(tmp_path)
+    with expect("pass .*city$"):
+        find_data(tmp_path / "city" / "leftImg8bit")
 
 
 def test_empty_split_names_the_others(tmp_path, tiny_pair):
