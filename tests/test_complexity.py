@@ -56,7 +56,8 @@ def test_thop_counts_more_than_the_dispatcher_and_wins_quietly(capsys):
 @pytest.mark.parametrize(("network", "layer"), [
     (nn.Sequential(Functional()), "0 (Functional)"),
     (nn.Sequential(MyConv(3, 4, 3, padding=1)), "0 (MyConv)"),
-    (nn.Sequential(weight_norm(conv())), "0 (ParametrizedConv2d)"),
+    pytest.param(nn.Sequential(weight_norm(conv())), "0 (ParametrizedConv2d)", marks=pytest.mark.skipif(
+        torch.__version__.startswith("2.4."), reason="torch 2.4's own counter fails on a parametrized layer")),
     (ByHand(), "the network itself (ByHand)"),
     (Functional(), "the network itself (Functional)"),
 ], ids=["functional", "subclass", "parametrized", "called by hand", "root"])

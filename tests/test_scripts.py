@@ -59,7 +59,7 @@ def network_file(tmp_path):
 
 
 def test_task1_prints_the_one_line(weights, sample):
-    result = run_command(SCRIPT[1], weights[1], sample)
+    result = run_command(SCRIPT[1], weights[1], sample, "--device", "cpu")
     assert result.status == 0, result.stderr
     assert result.stdout == f"Final IoU = {own_miou(1, weights[1], sample):.6f}\n"
     assert "task 1" in result.stderr  # progress
@@ -108,7 +108,7 @@ def test_task2_prints_the_figure_of_merit_above_the_threshold(network_file, tmp_
 def test_defaults_are_the_local_model_and_the_sample(weights, sample, tmp_path):
     shutil.copy(weights[1], tmp_path / "model_task1.pth")
     (tmp_path / "data").symlink_to(sample)
-    result = run_command(SCRIPT[1], cwd=tmp_path)
+    result = run_command(SCRIPT[1], "--device", "cpu", cwd=tmp_path)
     assert result.status == 0, result.stderr
     assert result.stdout == f"Final IoU = {own_miou(1, weights[1], sample):.6f}\n"
 

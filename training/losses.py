@@ -7,7 +7,7 @@ from utils.lab import NUM_CLASSES, LabError
 
 def class_shares(targets: Tensor) -> Tensor:
     """Each class's share of the pixels of `targets`, integers 0..7 (255 is left out): float32 (8,), adding up to 1."""
-    counts = torch.bincount(targets.flatten().int(), minlength=256)[:NUM_CLASSES].double()
+    counts = torch.bincount(targets.flatten(), minlength=256)[:NUM_CLASSES].double()
     if counts.sum() == 0:
         raise LabError("expected labelled pixels to weigh the classes by, found none: check the training labels")
     return (counts / counts.sum()).float()

@@ -1,0 +1,58 @@
+"""The rooms: which way imports point, and what is never committed."""
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# A room may import the rooms named here and itself; network files import torch alone (see test_networks).
+MAY_IMPORT = {"utils": set(), "dataset": {"utils"}, "training": {"utils", "dataset"},
+              "figures": {"utils", "dataset"}}
+ROOMS = {*MAY_IMPORT, "network", "network2", "tests"}
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
+                            capture_output=True, text=True, check=False).stdout
+    if not listed:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room):
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            rooms = {name.split(".")[0] for name in names} & ROOMS
+            assert rooms <= MAY_IMPORT[room] | {room}, f"{path.relative_to(ROOT)} imports {rooms}"
+
+
+def test_nothing_heavy_and_no_machine_path_is_committed():
+    for path in tracked():
+        assert path.stat().st_size < 1_000_000, f"{path} is too large: data, weights and renderings stay out"
+        assert path.suffix not in (".pth", ".npy", ".zip"), path
+        if path.suffix in (".py", ".md", ".toml", ".txt", ".ipynb") and path != Path(__file__):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.])/(root|home|Users|work)/", text), f"{path} names a machine's path"
+
+
+def test_readme_names_every_room_and_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in [*MAY_IMPORT, "network", "network2", "test_task1.py", "test_task2.py", "make lab", "make test"]:
+        assert name in readme, name
+    for path in (ROOT / "utils").glob("*.py"):
+        assert path.name in readme or path.name == "__init__.py", f"{path.name} is missing in the README's tree"
+
+
+def test_lab_constants_agree_with_the_label_table():
+    from utils.lab import NUM_CLASSES, TASKS, VOID
+    from utils.labels_cat import CATEGORIES
+
+    assert len(CATEGORIES) == NUM_CLASSES and CATEGORIES[VOID] == "void"
+    for task in TASKS.values():
+        assert task.network_file.is_file() and json.loads((ROOT / task.notebook).read_text(encoding="utf-8"))
