@@ -177,16 +177,16 @@ def test_settings_reach_the_cells_and_output_reaches_the_terminal(notebook, tmp_
 def test_a_bar_is_drawn_on_a_terminal_and_left_out_of_a_file(notebook, tmp_path):
     import pty
 
-    book = notebook("import sys\nfor i in range(3): print(f'\\rbar {i}', end='', flush=True)\nprint('\\r     \\rdone')")
+    book = notebook("for i in range(3): print(f'\\rbar {i}', end='', flush=True)\nprint('\\r     \\rdone')\n!echo shell")
     arguments = [sys.executable, "-m", "training.headless", book, "-o", tmp_path / "out.ipynb"]
-    assert headless(*arguments[3:]).stdout == "done\n"
+    assert headless(*arguments[3:]).stdout == "done\nshell\n"
     terminal, end = pty.openpty()
     subprocess.run(arguments, cwd=ROOT, stdout=end, stderr=subprocess.DEVNULL, check=True)
     os.close(end)
     shown = os.read(terminal, 1000).decode()
     assert "bar 0" in shown and "bar 2" in shown and "done" in shown
     stored = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
-    assert [out.text.strip() for out in stored] == ["done"]
+    assert "".join(out.text for out in stored).split() == ["done", "shell"]
 
 
 def test_unknown_setting_and_missing_notebook(notebook, tmp_path):

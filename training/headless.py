@@ -71,8 +71,8 @@ class _Shown:
             self.stream.write(text)
             return
         *lines, self.line = (self.line + text).split("\n")
-        self.stream.writelines(line.rsplit("\r", 1)[-1] + "\n" for line in lines)
-        self.line = self.line.rsplit("\r", 1)[-1]
+        # "!command" in a cell ends its lines with \r\n
+        self.stream.writelines(line.rstrip("\r").rsplit("\r", 1)[-1] + "\n" for line in lines)
 
     def flush(self) -> None:
         self.stream.flush()
