@@ -177,7 +177,7 @@ def test_settings_reach_the_cells_and_output_reaches_the_terminal(notebook, tmp_
 def test_a_bar_is_drawn_on_a_terminal_and_left_out_of_a_file(notebook, tmp_path):
     import pty
 
-    book = notebook("for i in range(3): print(f'\\rbar {i}', end='', flush=True)\nprint('\\r     \\rdone')\n!echo shell")
+    book = notebook("for i in range(3): print(f'\\rbar {i}', end='')\nprint('\\r     \\rdone')\n!echo shell")
     arguments = [sys.executable, "-m", "training.headless", book, "-o", tmp_path / "out.ipynb"]
     assert headless(*arguments[3:]).stdout == "done\nshell\n"
     terminal, end = pty.openpty()
