@@ -37,6 +37,7 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
         raise LabError(f"expected settings of {notebook.name} ({', '.join(known)}), found {unknown[0]}: check -p")
     output = output or RUNS / notebook.name
     output.parent.mkdir(parents=True, exist_ok=True)
+    print(f"running {notebook.name}", file=sys.stderr)
     try:
         papermill.execute_notebook(
             notebook.resolve(), output.resolve(), parameters=settings, cwd=notebook.resolve().parent,
