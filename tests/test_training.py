@@ -174,6 +174,11 @@ def test_settings_reach_the_cells_and_output_reaches_the_terminal(notebook, tmp_
     assert "42 /some/path" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
 
 
+def test_a_last_line_without_newline_is_not_lost(notebook, tmp_path):
+    result = headless(notebook("print('one'); print('two', end='')"), "-o", tmp_path / "out.ipynb")
+    assert result.stdout == "one\ntwo"
+
+
 def test_a_bar_is_drawn_on_a_terminal_and_left_out_of_a_file(notebook, tmp_path):
     import pty
 

@@ -38,10 +38,11 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     output = output or RUNS / notebook.name
     output.parent.mkdir(parents=True, exist_ok=True)
     print(f"running {notebook.name}", file=sys.stderr)
+    streams = {"stdout_file": _Shown(sys.stdout), "stderr_file": _Shown(sys.stderr)}
     try:
         papermill.execute_notebook(
             notebook.resolve(), output.resolve(), parameters=settings, cwd=notebook.resolve().parent,
-            kernel_name="python3", progress_bar=False, stdout_file=_Shown(sys.stdout), stderr_file=_Shown(sys.stderr),
+            kernel_name="python3", progress_bar=False, **streams,
             # "graceful" would interrupt the running cell first, and print its traceback, when Ctrl-C stops us
             shutdown_kernel="immediate",
             coalesce_streams=True,  # keep of a progress bar what it showed last
@@ -55,6 +56,9 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     except DeadKernelError:
         raise LabError(f"expected {notebook.name} to run to its end, found its kernel killed, most often for want of "
                        "memory: lower BATCH_SIZE or WIDTH, then go on with -p RESUME True") from None
+    finally:
+        for stream in streams.values():
+            stream.finish()
     return output
 
 
@@ -72,8 +76,16 @@ class _Shown:
             self.stream.write(text)
             return
         *lines, self.line = (self.line + text).split("\n")
-        # "!command" in a cell ends its lines with \r\n
-        self.stream.writelines(line.rstrip("\r").rsplit("\r", 1)[-1] + "\n" for line in lines)
+        self.stream.writelines(self._settled(line) + "\n" for line in lines)
+
+    def finish(self) -> None:
+        """Passes on a last line that no newline ended."""
+        self.stream.write(self._settled(self.line))
+        self.line = ""
+
+    @staticmethod
+    def _settled(line: str) -> str:
+        return line.rstrip("\r").rsplit("\r", 1)[-1]  # "!command" in a cell ends its lines with \r\n
 
     def flush(self) -> None:
         self.stream.flush()
