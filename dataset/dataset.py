@@ -50,7 +50,8 @@ def find_data(path: str | Path | None = None) -> Path:
     if (root / "leftImg8bit").is_dir():
         return root
     if root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
-        print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {_shown(SAMPLE_DATA)}", file=sys.stderr)
+        print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {os.path.relpath(SAMPLE_DATA)}",
+              file=sys.stderr)
         return draw_sample(SAMPLE_DATA)
     if not root.is_dir():
         raise LabError(f"expected a data folder, found none at {root}: pass the folder that holds leftImg8bit/ and "
@@ -67,11 +68,10 @@ def list_split(root: Path, split: str) -> list[Pair]:
     root = Path(root)
     if split not in SPLITS:
         raise LabError(f"expected a split of {', '.join(SPLITS)}, found {split!r}")
-    folder = root / "leftImg8bit" / split
-    images = sorted(folder.glob(f"*/*{IMAGE_SUFFIX}"))
+    images = _images(root, split)
     if not images:
-        there = [name for name in SPLITS if any((root / "leftImg8bit" / name).glob(f"*/*{IMAGE_SUFFIX}"))]
-        raise LabError(f"expected pictures <city>/*{IMAGE_SUFFIX}, found none in {folder}: "
+        there = [name for name in SPLITS if _images(root, name)]
+        raise LabError(f"expected pictures <city>/*{IMAGE_SUFFIX}, found none in {root / 'leftImg8bit' / split}: "
                        f"the splits with pictures are {', '.join(there) or 'none'}")
     return [_pair(root, split, image) for image in images]
 
@@ -141,7 +141,7 @@ class Cityscapes(Dataset):
 
     def read_all(self) -> tuple[Tensor, Tensor]:
         """All pairs, uint8 (N, 256, 512, 3) and (N, 256, 512): 524,288 bytes a pair. Decodes on every core, with a
-        bar on stderr."""
+        bar."""
         images = torch.empty(len(self), *INPUT_SIZE, 3, dtype=torch.uint8)
         targets = torch.empty(len(self), *INPUT_SIZE, dtype=torch.uint8)
         views = images.numpy(), targets.numpy()
@@ -162,17 +162,18 @@ class Cityscapes(Dataset):
 class Batches:
     """A split in memory, as batches (data float32 (N, 3, 256, 512), target int64 (N, 256, 512)) on `device`.
 
-    The pictures are decoded once, at the start; no worker processes are needed. The order and the augmentation of
-    epoch e follow from (seed, e) alone, so a run can be repeated, or taken up in the middle: `set_epoch` says which
-    epoch comes next, and every pass moves on by one.
+    The pictures are decoded once, at the start; no worker processes are needed. They are augmented as the dataset says,
+    whole batches at a time, on the device. The order and the augmentation of epoch e follow from (seed, e) alone, so a
+    run can be repeated, or taken up in the middle: `set_epoch` says which epoch comes next, and every pass moves on by
+    one.
     """
 
     def __init__(self, dataset: Cityscapes, batch_size: int, device: torch.device | str = "cpu",
-                 augment: Augment | None = None, shuffle: bool = False, seed: int = 0) -> None:
+                 shuffle: bool = False, seed: int = 0) -> None:
         if batch_size < 1:
             raise LabError(f"expected a batch size of at least 1, found {batch_size} in the settings")
         self.dataset, self.batch_size, self.device = dataset, batch_size, torch.device(device)
-        self.augment, self.shuffle, self.seed, self.epoch = augment, shuffle, seed, 0
+        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.images, self.targets = dataset.read_all()
 
     def __len__(self) -> int:
@@ -192,7 +193,7 @@ class Batches:
         n = len(self.images)
         order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
         for index in order.split(self.batch_size):
-            yield to_batch(*self._fetch(index), self.augment, generator)
+            yield to_batch(*self._fetch(index), self.dataset.augment, generator)
 
     def _fetch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         # index_select: indexing a uint8 CPU tensor with [] is 10 times slower
@@ -218,12 +219,16 @@ def open_evaluation(path: str | Path | None, split: str | None, device: torch.de
     """
     root = find_data(path)
     if split is None:
-        split = next((name for name in ("val", "test") if any((root / "leftImg8bit" / name).glob("*/*.png"))), "val")
+        split = next((name for name in ("val", "test") if _images(root, name)), "val")
     dataset = Cityscapes(root, split)
     kind = "the lab's drawn sample" if is_sample(root) else "Cityscapes' layout"
     description = f"{split} of {root} ({kind}), {len(dataset)} pictures"
     print(f"scoring on {description}", file=sys.stderr)
     return Batches(dataset, batch_size, device), description
+
+
+def _images(root: Path, split: str) -> list[Path]:
+    return sorted((root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}"))
 
 
 def _pair(root: Path, split: str, image: Path) -> Pair:
@@ -244,10 +249,6 @@ def _open(path: Path) -> Image.Image:
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LabError(f"expected a whole PNG, found a damaged or unreadable file, {path} ({error}): "
                        "copy it again from the source") from None
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def test_batches_are_the_items_in_order(sample):
 
 def test_an_epochs_order_and_augmentation_follow_from_seed_and_epoch(sample):
     def epochs(seed: int, first: int, count: int) -> list[torch.Tensor]:
-        batches = Batches(Cityscapes(sample, "train"), 2, augment=Augment(), shuffle=True, seed=seed)
+        batches = Batches(Cityscapes(sample, "train", Augment()), 2, shuffle=True, seed=seed)
         batches.set_epoch(first)
         return [torch.cat([data for data, _ in batches]) for _ in range(count)]
 

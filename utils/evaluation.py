@@ -107,26 +107,23 @@ def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: s
 
     Raises LabError as `predict` does, and if the loader yields nothing.
     """
-    model.eval()
-    metric = ConfusionMatrix()
-    with _deterministic():
-        for data, target in tqdm(loader, desc=description, unit="batch", file=bar_stream()):
-            metric.update(target, predict(model, data, where))
+    metric = sum(evaluate_images(model, loader, where, description), ConfusionMatrix())
     if not metric.counts.any():
         raise LabError(f"expected labelled pixels to score {where} on, found none: check the data's labels")
     return metric
 
 
-def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]]) -> list[float]:
-    """The mIoU of each picture of `loader` by itself, in its order: which ones are good, which ones are bad."""
+def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
+                    description: str = "scoring") -> list[ConfusionMatrix]:
+    """The confusion matrix of each picture of `loader` by itself, in its order; their sum is the split's."""
     model.eval()
-    scores = []
-    for data, target in loader:
-        for one_target, one_pred in zip(target, predict(model, data), strict=True):
-            metric = ConfusionMatrix()
-            metric.update(one_target, one_pred)
-            scores.append(metric.miou())
-    return scores
+    matrices = []
+    with _deterministic():
+        for data, target in tqdm(loader, desc=description, unit="batch", file=bar_stream()):
+            for one_target, one_pred in zip(target, predict(model, data, where), strict=True):
+                matrices.append(ConfusionMatrix())
+                matrices[-1].update(one_target, one_pred)
+    return matrices
 
 
 @contextlib.contextmanager
