@@ -4,7 +4,7 @@ from utils.terminal import run_main
 
 def main() -> None:
     # Imported here, so that Ctrl-C while torch loads ends in one line as well.
-    from dataset.dataset import open_evaluation
+    from dataset.batches import open_evaluation
     from utils.lab import TASKS
     from utils.scripts import run_test
 

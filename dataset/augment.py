@@ -3,6 +3,8 @@
 Both work on whole batches on the device that the batch is on. Every sample of a batch draws its own random numbers,
 from a generator on the CPU, so that a seed gives the same augmentation on every device.
 """
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,16 @@ def normalise(images: Tensor) -> Tensor:
     scale = torch.tensor([1 / (255 * s) for s in STD], device=images.device)
     shift = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)], device=images.device)
     return torch.addcmul(shift, images.float(), scale).permute(0, 3, 1, 2)
+
+
+def to_batch(images: Tensor, targets: Tensor, augment: Callable | None = None,
+             generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """uint8 pictures (N, H, W, 3) and targets (N, H, W) to a network's float32 input and int64 target."""
+    if augment:
+        data, targets = augment(images, targets, generator)
+    else:
+        data = normalise(images)
+    return data, targets.long()
 
 
 class Augment:

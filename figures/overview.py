@@ -1,5 +1,6 @@
 """Draws docs/sample.png, the picture in the README: python -m figures.overview, after make lab."""
-from dataset.dataset import Batches, Cityscapes
+from dataset.batches import Batches
+from dataset.dataset import Cityscapes
 from figures.pictures import show_panels
 from utils.evaluation import load_model, predict
 from utils.files import replacing

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from dataset.augment import Augment
-from dataset.dataset import Batches, Cityscapes, find_data, list_split, open_evaluation, read_image, read_label
+from dataset.batches import Batches, open_evaluation
+from dataset.dataset import Cityscapes
+from dataset.reader import find_data, list_split, read_image, read_label
 from utils.lab import MEAN, STD, LabError
 from utils.labels_cat import id2label, labels
 
@@ -125,8 +127,8 @@ def test_evaluation_takes_val_or_test_where_only_that_is(tmp_path, tiny_pair, ca
 
 def test_default_data_is_the_sample_and_says_so(tmp_path, monkeypatch, capsys, sample):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dataset.dataset.SAMPLE_DATA", sample)
-    monkeypatch.setattr("dataset.dataset.draw_sample", lambda root: root)
+    monkeypatch.setattr("dataset.reader.SAMPLE_DATA", sample)
+    monkeypatch.setattr("dataset.reader.draw_sample", lambda root: root)
     assert find_data(None) == sample == find_data("./data")
     assert "no Cityscapes in ./data" in capsys.readouterr().err
     (tmp_path / "data" / "leftImg8bit").mkdir(parents=True)

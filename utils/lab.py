@@ -18,7 +18,7 @@ NUM_CLASSES = 8
 VOID = 0
 IGNORE = 255
 
-# Where the data is looked for when no path is given; see dataset.dataset.find_data.
+# Where the data is looked for when no path is given; see dataset.reader.find_data.
 DEFAULT_DATA = "./data"
 SAMPLE_DATA = ROOT / "data" / "sample"
 SPLITS = ("train", "val", "test")
