@@ -84,10 +84,18 @@ def check_output(model: nn.Module, where: str) -> None:
 
 
 def predict(model: nn.Module, data: Tensor, where: str = "the network") -> Tensor:
-    """Class indices (N, H, W), int64, of normalised pictures (N, 3, H, W) float32. The model must be in eval mode.
+    """Class indices (N, H, W), uint8, of normalised pictures (N, 3, H, W) float32. The model must be in eval mode.
 
+    They are max(1)'s: argmax(1) gives the same, ties included, but takes 5 times as long on a CPU.
     Raises LabError, naming `where`, for logits of another shape or type, and for NaN or infinity.
     """
+    pred, finite = _classify(model, data, where)
+    _require_finite(finite, where)
+    return pred
+
+
+def _classify(model: nn.Module, data: Tensor, where: str) -> tuple[Tensor, Tensor]:
+    """`predict`'s class indices, and a bool () on their device: whether all logits are finite. Waits for no GPU."""
     with student_code(f"a forward pass, {where}"), torch.inference_mode():
         logits = model(data)
     expected = (len(data), NUM_CLASSES, *data.shape[2:])
@@ -95,10 +103,15 @@ def predict(model: nn.Module, data: Tensor, where: str = "the network") -> Tenso
         found = f"{tuple(logits.shape)} {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise LabError(f"expected logits {expected} as floats, found {found} from {where}: "
                        "one channel a category, at the input's size")
-    if not torch.isfinite(logits).all():
+    # Both extremes are finite only if all logits are (NaN is passed on), in a tenth of isfinite's time on a CPU.
+    extremes = torch.stack([logits.amin(), logits.amax()])
+    return logits.max(1).indices.to(torch.uint8), extremes.isfinite().all()
+
+
+def _require_finite(finite: Tensor, where: str) -> None:
+    if not finite:
         raise LabError(f"expected finite logits, found NaN or infinity from {where}: the training diverged, "
                        "lower the learning rate and train again")
-    return logits.max(1).indices  # 5 times faster than argmax(1) on a CPU, with the same ties
 
 
 def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
@@ -115,14 +128,23 @@ def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: s
 
 def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
                     description: str = "scoring") -> list[ConfusionMatrix]:
-    """The confusion matrix of each picture of `loader` by itself, in its order; their sum is the split's."""
+    """The confusion matrix of each picture of `loader` by itself, in its order; their sum is the split's.
+
+    Raises LabError as `predict` does; for NaN or infinity on a GPU after the last batch, so that none is waited for.
+    """
     model.eval()
     matrices = []
+    all_finite: Tensor | bool = True
     with _deterministic():
         for data, target in tqdm(loader, desc=description, unit="batch", file=bar_stream()):
-            for one_target, one_pred in zip(target, predict(model, data, where), strict=True):
+            preds, finite = _classify(model, data, where)
+            all_finite = finite & all_finite
+            if all_finite.device.type == "cpu":
+                _require_finite(all_finite, where)  # there is nothing to wait for, and much time to lose
+            for one_target, one_pred in zip(target, preds, strict=True):
                 matrices.append(ConfusionMatrix())
                 matrices[-1].update(one_target, one_pred)
+        _require_finite(all_finite, where)
     return matrices
 
 

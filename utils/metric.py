@@ -9,10 +9,17 @@ Conventions, which the lab's figures rest on:
 """
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from utils.lab import IGNORE, NUM_CLASSES, VOID
 
-Pixels = np.ndarray | torch.Tensor
+Pixels = np.ndarray | Tensor
+
+# Up to this C a pixel's (target + 1) * C + pred is below 128: seven bits of a byte, and two bytes a positive int16.
+FUSED_CLASSES = 10
+PART = 2**22  # pixels that count_without_waiting takes at a time; it needs about C * C bytes for each of them
+WORD, WORDS = 8, 128  # bytes in an int64, and how many such words are added up before their bytes (255) could overflow
 
 
 class ConfusionMatrix:
@@ -23,13 +30,15 @@ class ConfusionMatrix:
 
     def __init__(self, num_classes: int = NUM_CLASSES) -> None:
         self.num_classes = num_classes
-        self.counts = np.zeros((num_classes, num_classes), np.int64)
+        self._counts = np.zeros((num_classes, num_classes), np.int64)
+        self._pending: Tensor | None = None  # count_without_waiting's sum since the counts were read last
 
     def update(self, target: Pixels, pred: Pixels) -> None:
-        """Adds the pixels of `target` and `pred`: integers of one shape, on any device, array or tensor.
+        """Adds the pixels of `target` and `pred`: integers of one shape, arrays or tensors, counted on pred's device.
 
-        `target` holds 0..C-1 or 255 (ignored), `pred` holds 0..C-1. Raises ValueError for shapes that differ and
-        for values outside those ranges; then nothing is added.
+        `target` holds 0..C-1 or 255 (ignored), `pred` holds 0..C-1; uint8 is fastest. Raises ValueError for other
+        types, for shapes that differ and for values outside those ranges; then nothing is added. On a GPU nothing
+        waits for the device, so there it is reading `counts` that raises for values outside the ranges.
         """
         target, pred = _as_tensor(target, "target"), _as_tensor(pred, "pred")
         if target.shape != pred.shape:
@@ -37,30 +46,53 @@ class ConfusionMatrix:
                              f"{tuple(pred.shape)}; pass class indices (logits.max(1).indices), not logits")
         if target.numel() == 0:
             return
-        c = self.num_classes
-        low, high = int(pred.min()), int(pred.max())
-        if low < 0 or high >= c:
-            raise ValueError(f"expected predictions in 0..{c - 1}, got {low}..{high}")
-        target = target.to(pred.device).flatten().long()
-        row = torch.where(target == IGNORE, -1, target)  # ignored pixels fill row -1, which is cut off below
-        if int(target.min()) < 0 or int(row.max()) >= c:
-            raise ValueError(f"expected targets in 0..{c - 1} or {IGNORE} (ignored), "
-                             f"got {int(target.min())}..{int(target.max())}")
-        pairs = torch.bincount((row + 1) * c + pred.flatten().long(), minlength=c * (c + 1))
-        self.counts += pairs[c:].reshape(c, c).cpu().numpy()
+        on_cpu, fused = pred.device.type == "cpu", self.num_classes <= FUSED_CLASSES
+        # A copy to the CPU has to be waited for: its memory would be read before it has arrived.
+        target = target.to(pred.device, non_blocking=not on_cpu)
+        if on_cpu or not fused:
+            count = _count_fused if fused else _count_plain
+            self._counts += count(target, pred, self.num_classes).cpu().numpy()
+        else:
+            self._queue(count_without_waiting(target, pred, self.num_classes))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The matrix, int64 (C, C), which may be changed in place. Fetches what is still on a GPU, and so waits for it.
+
+        Raises ValueError if pixels counted on a GPU were outside their range, until the next `reset`.
+        """
+        self._fetch()
+        return self._counts
+
+    def _queue(self, counts: Tensor) -> None:
+        if self._pending is not None and self._pending.device != counts.device:
+            self._fetch()
+        self._pending = counts if self._pending is None else self._pending + counts
+
+    def _fetch(self) -> None:
+        if self._pending is None:
+            return
+        *counts, outside = self._pending.tolist()
+        if outside:
+            c = self.num_classes
+            raise ValueError(f"expected predictions in 0..{c - 1} and targets in 0..{c - 1} or {IGNORE} (ignored), "
+                             f"got {outside} pixels outside")
+        self._counts += np.reshape(counts, self._counts.shape)
+        self._pending = None
 
     def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         """Adds the counts of another matrix (of another process, say) to this one and returns it."""
         if other.num_classes != self.num_classes:
             raise ValueError(f"expected a matrix of {self.num_classes} classes, got {other.num_classes}")
-        self.counts += other.counts
+        self._counts += other.counts
         return self
 
     def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         return ConfusionMatrix(self.num_classes).merge(self).merge(other)
 
     def reset(self) -> None:
-        self.counts[:] = 0
+        self._counts[:] = 0
+        self._pending = None
 
     def iou(self) -> np.ndarray:
         """Intersection over union of each class, float64 (C,), NaN for a class that does not occur."""
@@ -103,22 +135,98 @@ class AverageMeter:
     def reset(self) -> None:
         self.sum, self.count = 0.0, 0
 
-    def update(self, value: float, n: int = 1) -> None:
-        """Adds `value`, the mean over `n` items."""
-        self.sum += value * n
+    def update(self, value: float | Tensor, n: int = 1) -> None:
+        """Adds `value`, the mean over `n` items: a number, or a tensor () on any device, for which nothing waits."""
+        if isinstance(value, Tensor):
+            value = value.detach().double()
+        # not in place: a sum that inference_mode made must not be changed outside of it
+        self.sum = self.sum + value * n
         self.count += n
 
     @property
     def avg(self) -> float:
-        """The mean over all items so far, NaN before the first."""
-        return self.sum / self.count if self.count else float("nan")
+        """The mean over all items so far, NaN before the first. Waits for the device of the values, if any."""
+        return float(self.sum) / self.count if self.count else float("nan")
 
 
-def _as_tensor(pixels: Pixels, name: str) -> torch.Tensor:
+def count_without_waiting(target: Tensor, pred: Tensor, num_classes: int = NUM_CLASSES, part: int = PART) -> Tensor:
+    """The confusion matrix of integer tensors of one shape (not empty) on one device, C <= 10, only by queueing there.
+
+    Returns int64 (C * C + 1,) on that device: the matrix, flattened, then the number of pixels outside their range
+    (`target` in 0..C-1 or 255, `pred` in 0..C-1), which the matrix leaves out. torch.bincount would wait for the
+    device: the size of its result depends on the values.
+    part: pixels counted at a time, a multiple of 1024; bounds the memory.
+    """
+    c = num_classes
+    outside = (pred < 0) | (pred >= c) | (target < 0) | ((target >= c) & (target != IGNORE))
+    # 255 + 1 wraps to 0: ignored pixels are 0..C-1, known ones C..C*(C+1)-1, and the bin after those is for the strays.
+    index = (target.to(torch.uint8) + 1).mul_(c).add_(pred.to(torch.uint8)).masked_fill_(outside, c * (c + 1)).flatten()
+    index = F.pad(index, (0, -len(index) % (WORD * WORDS)))  # with 0, an ignored pixel
+    bins = torch.arange(c, c * (c + 1) + 1, dtype=torch.uint8, device=pred.device)[:, None]
+    total = torch.zeros(len(bins), dtype=torch.int64, device=pred.device)
+    for some in index.split(part):
+        # On a GPU sum() first copies bools to int64, 8 times their memory. Seen as int64 they are 8 counters of a byte
+        # in a word, which are added up without a copy, and without a carry as long as each stays below 256.
+        words = (some == bins).view(torch.int64).view(len(bins), -1, WORDS).sum(2)
+        total += words.view(torch.uint8).sum(1)
+    return total
+
+
+def _count_fused(target: Tensor, pred: Tensor, c: int) -> Tensor:
+    """The matrix of integers on the CPU, int64 (C, C), C <= 10. Raises ValueError for values outside their range."""
+    column = _as_bytes(pred)
+    if column is None or column.max() >= c:
+        raise ValueError(f"expected predictions in 0..{c - 1}, got {_span(pred)}")
+    row = _as_bytes(target)
+    if row is not None:
+        row = row + 1  # 255 wraps to 0: ignored pixels fill row 0, which is cut off below
+    if row is None or row.max() > c:
+        raise ValueError(f"expected targets in 0..{c - 1} or {IGNORE} (ignored), got {_span(target)}")
+    index = torch.add(column, row, alpha=c, out=row)
+    if len(index) % 4:
+        index = F.pad(index, (0, -len(index) % 4))  # with 0, an ignored pixel
+    # Neighbours are counted as one int16, in half as many steps, and every second int16 in a bin 128 further on: adding
+    # to one bin twice in a row, as label maps ask for all the time, would have to wait for the first to be stored.
+    index.view(torch.int32).bitwise_or_(128 << 16)
+    bins = c * (c + 1)
+    pairs = torch.bincount(index.view(torch.int16), minlength=bins * 256).view(bins, 2, 128).sum(1)
+    return (pairs.sum(1) + pairs.sum(0)[:bins])[c:].view(c, c)  # each pair for its two bytes
+
+
+def _count_plain(target: Tensor, pred: Tensor, c: int) -> Tensor:
+    """The matrix of integers on one device, int64 (C, C), any C < 255. Raises ValueError as _count_fused does."""
+    low, high = int(pred.min()), int(pred.max())
+    if low < 0 or high >= c:
+        raise ValueError(f"expected predictions in 0..{c - 1}, got {low}..{high}")
+    target = target.flatten().long()
+    row = torch.where(target == IGNORE, -1, target)  # ignored pixels fill row -1, which is cut off below
+    if int(target.min()) < 0 or int(row.max()) >= c:
+        raise ValueError(f"expected targets in 0..{c - 1} or {IGNORE} (ignored), got {_span(target)}")
+    pairs = torch.bincount((row + 1) * c + pred.flatten().long(), minlength=c * (c + 1))
+    return pairs[c:].view(c, c)
+
+
+def _as_tensor(pixels: Pixels, name: str) -> Tensor:
+    if isinstance(pixels, np.ndarray) and min(pixels.strides, default=0) < 0:
+        pixels = pixels.copy()  # a flipped array, which torch does not take
     tensor = torch.as_tensor(pixels)
-    if tensor.is_floating_point() or tensor.is_complex():
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise ValueError(f"expected {name} as integer class indices, got {tensor.dtype}")
-    return tensor
+    # torch has no comparisons for the wider unsigned types
+    return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
+
+
+def _as_bytes(pixels: Tensor) -> Tensor | None:
+    """The pixels as uint8 (P,), or None if a value would wrap."""
+    if pixels.dtype != torch.uint8:
+        low, high = map(int, pixels.aminmax())  # as tensors of int8 they could not be compared with 255
+        if low < 0 or high > 255:
+            return None
+    return pixels.to(torch.uint8).flatten()
+
+
+def _span(pixels: Tensor) -> str:
+    return f"{int(pixels.min())}..{int(pixels.max())}"
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
