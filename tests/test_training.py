@@ -1,4 +1,4 @@
-"""Atomic files, run folders, class weights, and the command that runs a notebook."""
+"""Atomic files, class weights, and the command that runs a notebook."""
 import errno
 import json
 import os
@@ -14,7 +14,7 @@ from conftest import ROOT, assert_one_line_error, run_command
 from torch import nn
 
 from training.losses import class_shares, class_weights
-from training.runs import Run, check_settings, save_weights
+from training.runs import save_weights
 from utils.files import replacing, write_json
 from utils.lab import LabError
 
@@ -84,65 +84,6 @@ def test_weights_follow_enet():
     assert weights.mean() == pytest.approx(1)
     with pytest.raises(LabError, match="above 1"):
         class_weights(shares, c=1.0)
-
-
-# --- runs ---------------------------------------------------------------------------------------------------------
-
-SETTINGS = {"EPOCHS": 4, "SEED": 1, "RESUME": False, "DEVICE": "cpu"}
-
-
-def train_some(folder, first_epochs: int | None, resume: bool = False):
-    """A toy training of 4 epochs that stops after `first_epochs`; returns its weights and its Run."""
-    torch.manual_seed(1)
-    network = nn.Linear(4, 2)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=4)
-    run = Run("toy", SETTINGS, {"network": network, "optimizer": optimizer, "scheduler": scheduler}, resume, folder)
-    for epoch in range(run.epoch, 4 if first_epochs is None else first_epochs):
-        loss = network(torch.randn(8, 4)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        run.finish_epoch({"miou": [0.1, 0.3, 0.2, 0.25][epoch], "loss": loss.item()})
-    return network.state_dict(), run
-
-
-def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tmp_path):
-    whole, whole_run = train_some(tmp_path / "a", None)
-    train_some(tmp_path / "b", 2)
-    resumed, run = train_some(tmp_path / "b", None, resume=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert run.history == whole_run.history and run.best == 0.3 and run.epoch == 4
-    assert json.loads((tmp_path / "b/toy/history.json").read_text(encoding="utf-8")) == run.history
-
-
-def test_without_resume_a_run_starts_anew(tmp_path):
-    train_some(tmp_path, 2)
-    _, run = train_some(tmp_path, 1)
-    assert run.epoch == 1
-
-
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path, monkeypatch):
-    train_some(tmp_path, 1)
-    monkeypatch.setitem(SETTINGS, "SEED", 2)
-    with pytest.raises(LabError, match="found SEED = 1 instead of 2"):
-        train_some(tmp_path, None, resume=True)
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    _, run = train_some(tmp_path, 1)
-    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:100])
-    with pytest.raises(LabError, match=r"damaged file, .*checkpoint\.pth"):
-        train_some(tmp_path, None, resume=True)
-
-
-@pytest.mark.parametrize("wrong", [{"EPOCHS": 0}, {"BATCH_SIZE": 2.5}, {"WIDTH": -1}, {"SEED": "x"},
-                                   {"LEARNING_RATE": 0}, {"LEARNING_RATE": "fast"}, {"EPOCHS": True}])
-def test_impossible_settings_name_themselves(wrong):
-    with pytest.raises(LabError, match=next(iter(wrong))):
-        check_settings(wrong)
-    check_settings({"EPOCHS": 1, "BATCH_SIZE": 8, "WIDTH": 8, "SEED": 0, "LEARNING_RATE": 1e-3, "DATA": None})
 
 
 # --- running a notebook -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "runs"  # a folder for each training run
 
 # Pictures enter a network as float32 (N, 3, H, W) = (N, 3, 256, 512), normalised per channel (ImageNet's
 # statistics, the field's habit; they are constants of the input, no weights come with them).
