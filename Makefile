@@ -1,6 +1,7 @@
 # make lab                                 set up, draw the sample, train both networks, score both
 # make lab DATA=/path/to/cityscapes EPOCHS=200     the same on real data
 # make test                                set up and pass the tests
+# make bench                               set up and measure speed (on DATA's pictures, if given)
 #
 # RESUME=True goes on from the last finished epoch after an interruption; without it training starts anew.
 # PYTHON=python3.12 picks the Python; VENV_FLAGS=--system-site-packages keeps a server's own torch.
@@ -14,7 +15,7 @@ RESUME     ?=
 RUN      = $(VENV)/bin/python
 SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)") $(if $(RESUME),-p RESUME "$(RESUME)")
 
-.PHONY: lab test setup clean
+.PHONY: lab test bench setup clean
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.installed
@@ -27,6 +28,9 @@ lab: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@$(RUN) -m ruff check .
 	@$(RUN) -m pytest
+
+bench: $(VENV)/.installed-dev
+	@$(RUN) -m benchmarks $(if $(filter-out ./data,$(DATA)),--data "$(DATA)")
 
 setup: $(VENV)/.installed
 

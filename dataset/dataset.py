@@ -1,6 +1,8 @@
 """One split of the data as a torch Dataset, for those who want a DataLoader; dataset.batches is the faster way."""
+import contextlib
+import functools
+import hashlib
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dataset.augment import Augment, to_batch
-from dataset.reader import find_data, list_split, read_image, read_label
+from dataset.cache import open_cache, remap
+from dataset.reader import file_status, find_data, list_split, read_image, read_label
 from utils.lab import INPUT_SIZE, LabError
-from utils.machine import available_cores
+from utils.machine import in_threads
 from utils.terminal import bar_stream, run_main
 
 
@@ -20,15 +23,18 @@ class Cityscapes(Dataset):
     """One split as a torch Dataset: (image float32 (3, 256, 512) normalised, target int64 (256, 512)).
 
     The target holds the categories 0..7, and 255 where `augment` made pixels up. `augment` works on image and mask
-    together; its random numbers come from torch's global generator, which DataLoader seeds for each worker. Items are
-    read from the files each time; `Batches` reads them once.
+    together; its random numbers come from torch's global generator, which DataLoader seeds for each worker.
+
+    Items come from the split's cache, which the first use builds; without `cache`, or where there can be none, from
+    the files, each time.
     """
 
-    def __init__(self, root: str | Path | None, split: str, augment: Augment | None = None) -> None:
+    def __init__(self, root: str | Path | None, split: str, augment: Augment | None = None, cache: bool = True) -> None:
         self.root = find_data(root)
         self.split = split
         self.pairs = list_split(self.root, split)
         self.augment = augment
+        self.cached = open_cache(self.root, split) if cache else None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -38,30 +44,42 @@ class Cityscapes(Dataset):
         data, target = to_batch(torch.from_numpy(image)[None], torch.from_numpy(target)[None], self.augment)
         return data[0], target[0]
 
+    def __getstate__(self) -> dict:
+        """What a worker process gets: the place of the cache instead of all its pixels."""
+        state = {name: value for name, value in self.__dict__.items() if name != "arrays"}
+        return state | {"cached": self.cached and self.cached.folder}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state | {"cached": state["cached"] and remap(state["cached"])})
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A pair as stored values: picture uint8 (256, 512, 3) and categories uint8 (256, 512)."""
+        if self.cached:
+            return np.array(self.cached.images[index]), np.array(self.cached.targets[index])
         pair = self.pairs[index]
-        image = read_image(pair.image)
-        return image, read_label(pair.label)
+        return read_image(pair.image), read_label(pair.label)
 
-    def read_all(self) -> tuple[Tensor, Tensor]:
-        """All pairs, uint8 (N, 256, 512, 3) and (N, 256, 512): 524,288 bytes a pair. Decodes on every core, with a
-        bar."""
-        images = torch.empty(len(self), *INPUT_SIZE, 3, dtype=torch.uint8)
-        targets = torch.empty(len(self), *INPUT_SIZE, dtype=torch.uint8)
-        views = images.numpy(), targets.numpy()
+    @functools.cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs, uint8 (N, 256, 512, 3) and (N, 256, 512): the cache, or else decoded into memory, with a bar."""
+        if self.cached:
+            return self.cached.images, self.cached.targets
+        images = np.empty((len(self), *INPUT_SIZE, 3), np.uint8)
+        targets = np.empty((len(self), *INPUT_SIZE), np.uint8)
 
         def store(index: int) -> None:
-            views[0][index], views[1][index] = self.read(index)
+            images[index], targets[index] = self.read(index)
 
-        pool = ThreadPoolExecutor(available_cores())  # Pillow decodes outside the interpreter's lock
-        try:
-            for _ in tqdm(pool.map(store, range(len(self))), total=len(self), desc=f"reading {self.split}",
-                          unit="pair", file=bar_stream(), leave=False):
+        with contextlib.closing(in_threads(store, range(len(self)))) as stored:
+            for _ in tqdm(stored, f"reading {self.split}", len(self), unit="pair", file=bar_stream(), leave=False):
                 pass
-        finally:
-            pool.shutdown(cancel_futures=True)
         return images, targets
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Tells one data set from another: a digest of the names and sizes of the split's files, wherever they lie."""
+        files = [(path.name, file_status(path).st_size) for pair in self.pairs for path in (pair.image, pair.label)]
+        return hashlib.sha256(repr(files).encode()).hexdigest()[:12]
 
 
 def main() -> None:

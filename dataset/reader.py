@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dataset.sample import draw_sample
 from utils.lab import DEFAULT_DATA, INPUT_SIZE, SAMPLE_DATA, SPLITS, LabError
-from utils.labels_cat import colors_to_categories, ids_to_categories
+from utils.labels_cat import check_ids, colors_to_categories, ids_to_categories
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_SUFFIXES = ("_gtFine_labelIds.png", "_gtFine_color.png")  # the first that exists is read
@@ -72,6 +72,15 @@ def scored_split(root: Path) -> str:
     return next((name for name in ("val", "test") if _images(Path(root), name)), "val")
 
 
+def file_status(path: Path) -> os.stat_result:
+    """`path.stat()`, with a LabError for a file that is gone or may not be looked at."""
+    try:
+        return path.stat()
+    except OSError as error:
+        raise LabError(f"expected a file at {path}, found: {error.strerror}: restore it, or delete it from the list "
+                       "together with its partner in leftImg8bit/ or gtFine/") from None
+
+
 def read_image(path: Path) -> np.ndarray:
     """A picture as uint8 (256, 512, 3), RGB, resized. Raises LabError if it cannot be read or is not 8-bit RGB."""
     image = _open(path)
@@ -91,13 +100,14 @@ def read_label(path: Path) -> np.ndarray:
         if image.mode != "L":
             raise LabError(f"expected 8-bit grey label ids, found mode {image.mode} in {path}: use Cityscapes' gtFine "
                            "_labelIds.png as it is")
-        categories = ids_to_categories(np.asarray(image), str(path))
-    else:
-        if image.mode not in ("RGB", "RGBA"):
-            raise LabError(f"expected label colors as RGB or RGBA, found mode {image.mode} in {path}: use Cityscapes' "
-                           "gtFine _color.png as it is")
-        categories = colors_to_categories(np.asarray(image)[..., :3], str(path))
-    return resize_label(categories)
+        ids = np.asarray(image)
+        check_ids(ids, str(path))
+        return ids_to_categories(resize_label(ids), str(path))
+
+    if image.mode not in ("RGB", "RGBA"):
+        raise LabError(f"expected label colors as RGB or RGBA, found mode {image.mode} in {path}: use Cityscapes' "
+                       "gtFine _color.png as it is")
+    return resize_label(colors_to_categories(np.asarray(image)[..., :3], str(path)))
 
 
 def resize_label(label: np.ndarray) -> np.ndarray:

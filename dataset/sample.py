@@ -24,7 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataset.drawing.scenes import DRAWING_VERSION, draw_scene
-from utils.lab import SAMPLE_DATA, LabError
+from utils.lab import CACHE_FOLDER, SAMPLE_DATA, LabError
 from utils.labels_cat import labels
 from utils.machine import available_cores
 from utils.terminal import bar_stream, run_main
@@ -111,7 +111,7 @@ def _check_replaceable(root: Path) -> None:
         raise LabError(f"expected a folder for the sample, found a file at {root}: choose another place")
     entries = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
     if is_sample(root):
-        entries = [name for name in entries if name not in (*FOLDERS, RECORD)]
+        entries = [name for name in entries if name not in (*FOLDERS, RECORD, CACHE_FOLDER)]
     if entries:
         raise LabError(f"expected a free place or an older sample, found {', '.join(entries[:3])} in {root}: "
                        "choose another place, or move what is there away")

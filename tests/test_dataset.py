@@ -1,5 +1,6 @@
 """The reader against pixels worked out by hand, and every kind of bad file."""
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from dataset.augment import Augment
-from dataset.batches import Batches, open_evaluation
+from dataset.batches import Batches
 from dataset.dataset import Cityscapes
 from dataset.reader import find_data, list_split, read_image, read_label
 from utils.lab import MEAN, STD, LabError
@@ -90,39 +91,6 @@ def test_items_are_normalised_pictures_and_int64_targets(sample):
 def test_dataset_works_in_a_dataloader_with_workers(sample):
     data, target = next(iter(DataLoader(Cityscapes(sample, "train", Augment()), batch_size=4, num_workers=2)))
     assert data.shape == (4, 3, 256, 512) and target.shape == (4, 256, 512)
-
-
-def test_batches_are_the_items_in_order(sample):
-    dataset = Cityscapes(sample, "train")
-    batches = Batches(dataset, batch_size=3)
-    assert len(batches) == 2
-    data, target = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    for i, (image, label) in enumerate(dataset):
-        assert torch.equal(data[i], image) and torch.equal(target[i], label)
-        if i == len(dataset) - 1:
-            break
-
-
-def test_an_epochs_order_and_augmentation_follow_from_seed_and_epoch(sample):
-    def epochs(seed: int, first: int, count: int) -> list[torch.Tensor]:
-        batches = Batches(Cityscapes(sample, "train", Augment()), 2, shuffle=True, seed=seed)
-        batches.set_epoch(first)
-        return [torch.cat([data for data, _ in batches]) for _ in range(count)]
-
-    whole, resumed = epochs(3, 0, 3), epochs(3, 2, 1)
-    assert torch.equal(whole[2], resumed[0])
-    assert not torch.equal(whole[0], whole[1])
-    assert not torch.equal(whole[0], epochs(4, 0, 1)[0])
-
-
-def test_evaluation_takes_val_or_test_where_only_that_is(tmp_path, tiny_pair, capsys):
-    write_pair(tmp_path, "test", "x_000000_000019", *tiny_pair)
-    write_pair(tmp_path, "train", "x_000000_000019", *tiny_pair)
-    loader, description = open_evaluation(tmp_path, None, torch.device("cpu"))
-    assert description.startswith("test of") and len(loader) == 1
-    write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
-    assert open_evaluation(tmp_path, None, torch.device("cpu"))[1].startswith("val of")
-    assert open_evaluation(tmp_path, "train", torch.device("cpu"))[1].startswith("train of")
 
 
 def test_default_data_is_the_sample_and_says_so(tmp_path, monkeypatch, capsys, sample):
@@ -214,12 +182,11 @@ def test_one_unknown_id_or_color_anywhere_in_the_file(tmp_path):
         Cityscapes(tmp_path / "colors", "val")[0]
 
 
-def test_one_bad_file_among_many_stops_the_reading_with_its_name(sample, tmp_path):
-    import shutil
-
+@pytest.mark.parametrize("cache", [True, False])
+def test_one_bad_file_among_many_stops_the_reading_with_its_name(sample, tmp_path, cache):
     copy = tmp_path / "copy"
-    shutil.copytree(sample, copy)
+    shutil.copytree(sample, copy, ignore=shutil.ignore_patterns("lab-cache"))
     bad = sorted((copy / "gtFine/train").glob("*/*labelIds.png"))[2]
     bad.write_bytes(bad.read_bytes()[:100])
     with expect(bad.name):
-        Batches(Cityscapes(copy, "train"), 2)
+        Batches(Cityscapes(copy, "train", cache=cache), 2)

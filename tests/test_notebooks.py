@@ -2,6 +2,7 @@
 import json
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, load_file, run_command
@@ -19,7 +20,8 @@ def cells(number: int, kind: str = "code") -> list[nbformat.NotebookNode]:
 def test_stored_valid_and_without_outputs(number):
     nbformat.validate(nbformat.read(BOOKS[number], as_version=4))
     assert all(not cell.outputs and cell.execution_count is None for cell in cells(number))
-    assert [cell.metadata.tags for cell in cells(number) if cell.metadata.get("tags")] == [["parameters"]]
+    book = nbformat.read(BOOKS[number], as_version=4)
+    assert [cell.metadata.tags for cell in book.cells if cell.metadata.get("tags")] == [["parameters"], ["results"]]
 
 
 @pytest.mark.parametrize("number", BOOKS)
@@ -71,6 +73,8 @@ def test_executed_end_to_end(number, sample, tmp_path):
     assert all(isinstance(t, torch.Tensor) for t in torch.load(model, weights_only=True).values())
 
     book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert (tmp_path / "run/thumbnails.png").exists()
+    assert all(np.sum(record["confusion"]) == 2 * 256 * 512 for record in history)
     pictures = [out for cell in book.cells if cell.cell_type == "code" for out in cell.outputs
                 if "image/png" in out.get("data", {})]
     assert len(pictures) == 7  # data, augmentation, shares, curves, IoU, confusion, panels

@@ -122,7 +122,7 @@ def larger(tmp_path_factory):
     """Pixels of 64 training and 24 validation pictures at the lab's size: uint8 pictures and categories."""
     root = draw_sample(tmp_path_factory.mktemp("larger") / "sample", train=64, val=24)
     assert json.loads((root / "sample.json").read_text(encoding="utf-8"))["train"] == 64
-    return [[part.numpy() for part in Cityscapes(root, split).read_all()] for split in ("train", "val")]
+    return [Cityscapes(root, split).arrays for split in ("train", "val")]
 
 
 def test_every_category_is_there(larger):

@@ -4,21 +4,29 @@
 
 `-p NAME VALUE` overrides a setting of the cell tagged `parameters` (papermill's convention); a name that is no setting
 is refused. The notebook with its outputs is written to runs/, the notebook itself stays as it is.
+
+    torchrun --standalone --nproc-per-node=4 -m training.headless Lab05_segmentation_task1.ipynb -p EPOCHS 200
+
+runs it in four processes that train one network together (training.distributed). The first of them prints and writes;
+the others end before the cell tagged `results`, from which on there is nothing left to share.
 """
 import argparse
 import ast
 import logging
+import os
 import re
+import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TextIO
 
+import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from training.runs import RUNS
-from utils.lab import LabError
+from utils.lab import RUNS, LabError
 from utils.terminal import run_main
 
 
@@ -37,11 +45,23 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
         raise LabError(f"expected settings of {notebook.name} ({', '.join(known)}), found {unknown[0]}: check -p")
     output = output or RUNS / notebook.name
     output.parent.mkdir(parents=True, exist_ok=True)
-    print(f"running {notebook.name}", file=sys.stderr)
-    streams = {"stdout_file": _Shown(sys.stdout), "stderr_file": _Shown(sys.stderr)}
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    if rank == 0:
+        print(f"running {notebook.name}" + (f" in {world} processes" if world > 1 else ""), file=sys.stderr)
+        _execute(notebook, output, settings, notebook.resolve().parent, sys.stdout, sys.stderr)
+    else:
+        with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            source = Path(folder, notebook.name)
+            _write_shared_part(notebook, source)
+            _execute(source, Path(folder, "executed.ipynb"), settings, notebook.resolve().parent, nowhere, nowhere)
+    return output
+
+
+def _execute(notebook: Path, output: Path, settings: dict, folder: Path, stdout: TextIO, stderr: TextIO) -> None:
+    streams = {"stdout_file": _Shown(stdout), "stderr_file": _Shown(stderr)}
     try:
         papermill.execute_notebook(
-            notebook.resolve(), output.resolve(), parameters=settings, cwd=notebook.resolve().parent,
+            notebook.resolve(), output.resolve(), parameters=settings, cwd=folder,
             kernel_name="python3", progress_bar=False, **streams,
             # "graceful" would interrupt the running cell first, and print its traceback, when Ctrl-C stops us
             shutdown_kernel="immediate",
@@ -59,7 +79,14 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     finally:
         for stream in streams.values():
             stream.finish()
-    return output
+
+
+def _write_shared_part(notebook: Path, path: Path) -> None:
+    """Writes the notebook up to the cell tagged `results`: what all processes of torchrun have to run."""
+    book = nbformat.read(notebook, as_version=4)
+    tagged = [index for index, cell in enumerate(book.cells) if "results" in cell.metadata.get("tags", [])]
+    book.cells = book.cells[:tagged[0]] if tagged else book.cells
+    nbformat.write(book, path)
 
 
 class _Shown:
@@ -99,8 +126,11 @@ def main() -> None:
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="executed copy (default: runs/<notebook>)")
     args = parser.parse_args()
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    # torchrun ends its processes so when one of them failed; the kernel must end with this one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     output = run_notebook(args.notebook, {name: _value(text) for name, text in args.settings}, args.output)
-    print(f"executed notebook: {output}", file=sys.stderr)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"executed notebook: {output}", file=sys.stderr)
 
 
 def _value(text: str) -> object:

@@ -1,13 +1,17 @@
 """What a loss needs to know of the data: how often each class occurs, and the weights that follow from it."""
+import numpy as np
 import torch
 from torch import Tensor
 
 from utils.lab import NUM_CLASSES, LabError
 
 
-def class_shares(targets: Tensor) -> Tensor:
+def class_shares(targets: Tensor | np.ndarray) -> Tensor:
     """Each class's share of the pixels of `targets`, integers 0..7 (255 is left out): float32 (8,), adding up to 1."""
-    counts = torch.bincount(targets.flatten(), minlength=256)[:NUM_CLASSES].double()
+    counts = torch.zeros(256, dtype=torch.int64)
+    for part in targets:  # picture by picture: bincount widens to int64, 8 times a whole split's bytes
+        counts += torch.bincount(torch.as_tensor(np.array(part)).flatten(), minlength=256)
+    counts = counts[:NUM_CLASSES].double()
     if counts.sum() == 0:
         raise LabError("expected labelled pixels to weigh the classes by, found none: check the training labels")
     return (counts / counts.sum()).float()

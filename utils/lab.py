@@ -23,6 +23,7 @@ IGNORE = 255
 DEFAULT_DATA = "./data"
 SAMPLE_DATA = ROOT / "data" / "sample"
 SPLITS = ("train", "val", "test")
+CACHE_FOLDER = "lab-cache"  # beside the pictures, where that can be written; see dataset.cache
 
 # FoM = FLOPs^2 x size_KB^2 / (mIoU - FOM_OFFSET), smaller is better, no rank below task 2's threshold.
 FOM_OFFSET = 0.65

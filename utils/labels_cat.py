@@ -89,17 +89,19 @@ _PACKED_COLORS = np.array(sorted(_packed), np.int32)
 _PACKED_CATEGORIES = np.array([_packed[color] for color in sorted(_packed)], np.uint8)
 
 
-def ids_to_categories(ids: np.ndarray, where: str) -> np.ndarray:
-    """Maps uint8 label ids of any shape to uint8 categories 0..7 of the same shape.
-
-    Raises LabError naming `where` (the file) and the value if an id is in no row of the table.
-    """
-    categories = ID_TO_CATEGORY[ids]
-    if (categories == IGNORE).any():
-        found = sorted(set(np.unique(ids[categories == IGNORE]).tolist()))
+def check_ids(ids: np.ndarray, where: str) -> None:
+    """Raises LabError naming `where` (the file) and the value if one of the uint8 `ids` is in no row of the table."""
+    # The table's ids run from -1, which is 255 in a file, to the highest without a gap: one comparison finds strays.
+    if ids.size and (ids + np.uint8(1)).max() > max(id2label) + 1:
+        found = [value for value in np.unique(ids).tolist() if ID_TO_CATEGORY[value] == IGNORE]
         raise LabError(f"expected label ids 0 to 33 (or 255, license plate), found {found[:5]} in {where}: "
                        "use Cityscapes' gtFine _labelIds.png, not trainIds or instance ids")
-    return categories
+
+
+def ids_to_categories(ids: np.ndarray, where: str) -> np.ndarray:
+    """Maps uint8 label ids of any shape to uint8 categories 0..7 of the same shape; raises as `check_ids` does."""
+    check_ids(ids, where)
+    return ID_TO_CATEGORY[ids]
 
 
 def colors_to_categories(colors: np.ndarray, where: str) -> np.ndarray:

@@ -1,18 +1,60 @@
 """What of the machine this process may use. torch is loaded only where it is needed: drawing the sample is not."""
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from utils.lab import LabError
 
 if TYPE_CHECKING:
     import torch
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 def available_cores() -> int:
-    """Cores that this process may use, which on a shared server are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, which on a shared server are fewer than the machine has.
+
+    The smaller of its affinity (taskset, Slurm) and its control group's quota (containers), at least 1.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _quota(Path("/sys/fs/cgroup")))))
+
+
+def _quota(cgroup: Path) -> float:
+    """Cores that the control group mounted at `cgroup` grants, infinity without a limit (Linux' cgroup-v2, v1)."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip()
+                             for name in ("quota", "period"))
+        except OSError:
+            return math.inf
+    return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """`map(function, items)` on every core that this process may use, in order, a few items ahead and no more.
+
+    For work that leaves the interpreter's lock, as Pillow's decoding does. An exception, or the end of the loop over
+    the results, stops what has not begun.
+    """
+    cores = available_cores()
+    pool = ThreadPoolExecutor(cores)
+    try:
+        waiting = [pool.submit(function, item) for item in items[:2 * cores]]
+        for index in range(len(items)):
+            yield waiting.pop(0).result()
+            if index + 2 * cores < len(items):
+                waiting.append(pool.submit(function, items[index + 2 * cores]))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -28,3 +70,11 @@ def pick_device(name: str = "auto") -> torch.device:
         raise LabError(f"expected a device that this machine has, found {name!r} "
                        f"({str(error).splitlines()[0]}): use cpu or auto") from None
     return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done all that was queued; a CPU has."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

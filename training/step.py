@@ -1,0 +1,130 @@
+"""The training step at the machine's speed: precision, memory, compilation, and what to say when memory runs out."""
+import contextlib
+import ctypes
+import gc
+import importlib.util
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from training.distributed import parallel, shard
+from utils.lab import INPUT_SIZE, LabError
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+class Precision:
+    """In which number format the network's products are computed (Micikevicius et al., "Mixed precision", 2018).
+
+    "auto" takes bfloat16 on a GPU that has it, float16 on an older one, and float32 on a CPU. The weights and the loss
+    stay float32 in each. float16 has so small a range that gradients vanish in it: `scaler` enlarges the loss and
+    shrinks the gradients again; with the other formats it does nothing.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        if name not in PRECISIONS:
+            raise LabError(f"expected PRECISION to be one of {', '.join(PRECISIONS)}, found {name!r} in the settings")
+        if name == "auto":
+            name = "float32"
+            if device.type == "cuda":
+                name = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+        if name == "float16" and device.type == "cpu":
+            raise LabError("expected PRECISION 'float32' or 'bfloat16' on a CPU, found 'float16' in the settings")
+        self.name, self.device = name, device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
+
+    def autocast(self) -> torch.autocast:
+        """The context for the forward pass and the loss."""
+        return torch.autocast(self.device.type, getattr(torch, self.name), enabled=self.name != "float32")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def speed_up(device: torch.device) -> None:
+    """Lets this process train as fast as the machine can; grading asks for exactness instead (utils.evaluation).
+
+    On a GPU: TF32 for what stays float32, and cuDNN's choice of its algorithms by timing. On a CPU: freed memory is
+    kept. glibc gives every large block back to the system and gets it anew, page by page and zeroed, in each step;
+    without that a step of the lab's networks takes 5 to 15 % less time.
+    """
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    if device.type == "cpu" and sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(-4, 0)          # M_MMAP_MAX: large blocks come from the heap, too
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: whose free end is kept
+
+
+def prepare(network: nn.Module, compile: bool = False) -> nn.Module:
+    """The network as the training loop calls it; what is saved, resumed and scored is `network` itself.
+
+    Under torchrun its gradients are averaged over the processes. With `compile`, torch.compile turns it into fused
+    kernels, which takes a minute or more at the first step. Raises LabError where there is no compiler for that.
+    """
+    model = parallel(network)
+    if not compile:
+        return model
+    on_gpu = next(network.parameters()).is_cuda
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "cl")), None)
+    if not compiler or (on_gpu and not importlib.util.find_spec("triton")):
+        raise LabError(f"expected {'Triton and ' if on_gpu else ''}a C++ compiler for COMPILE = True, found none: "
+                       "install it (apt install g++), or set COMPILE = False")
+    return torch.compile(model)
+
+
+@contextlib.contextmanager
+def memory_advice(network: nn.Module, precision: Precision, batch_size: int, width: int | None = None
+                  ) -> Iterator[None]:
+    """Turns running out of memory into a LabError that names `batch_size`, `width` and a batch size that fits."""
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.cuda.OutOfMemoryError) \
+                and "can't allocate memory" not in str(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the batch and all that was computed of it
+    else:
+        return
+    world = shard()[1]
+    fits = _fitting_batch(network, precision, batch_size // world) * world
+    settings = f"BATCH_SIZE {batch_size}" + (f" at WIDTH {width}" if width else "")
+    advice = f"BATCH_SIZE {fits} fits" if fits else "not even one picture fits: free it, or take a smaller network"
+    raise LabError(f"expected {settings} to fit in {_memory(precision.device)}, found it full: {advice}"
+                   f"{', or lower WIDTH' if width else ''}; RESUME = True goes on from the last epoch") from None
+
+
+def _fitting_batch(network: nn.Module, precision: Precision, batch_size: int) -> int:
+    """The largest of batch_size / 2, / 4, ... for which a step goes through, 0 if none does."""
+    network.train()
+    while batch_size := batch_size // 2:
+        network.zero_grad(set_to_none=True)
+        gc.collect()
+        if precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            with precision.autocast():
+                output = network(torch.zeros(batch_size, 3, *INPUT_SIZE, device=precision.device))
+                loss = output.float().square().mean()
+            loss.backward()
+        except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            traceback.clear_frames(error.__traceback__)
+            continue
+        finally:
+            output = loss = None
+            network.zero_grad(set_to_none=True)
+        return batch_size
+    return 0
+
+
+def _memory(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "memory"
+    return f"the {torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB of {device}"
