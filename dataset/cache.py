@@ -22,7 +22,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -79,7 +78,7 @@ def open_cache(root: Path, split: str) -> Arrays | None:
         raise NoCacheError(f"{place / name} was built but cannot be opened")
     except NoCacheError as reason:
         print(f"note: no cache of {split}: {reason}; every start decodes the pictures anew. LAB_CACHE=<folder with "
-              "room> puts it elsewhere", file=sys.stderr)
+              "room> puts it elsewhere", file=bar_stream())
         return None
 
 
@@ -153,7 +152,9 @@ def _build(place: Path, name: str, split: str, pairs: Sequence[Pair], sources: S
             old = [path for path in place.glob(f"{split}-*") if path.is_dir()]
             if old:
                 print(f"cache of {split}: the files, the lab's resize or the cache itself changed since it was built: "
-                      "building it anew", file=sys.stderr)
+                      "building it anew", file=bar_stream())
+            if (place / name).exists():  # damaged, or it would have been opened; fails now, not after minutes of work
+                shutil.rmtree(place / name)
             manifest = {"version": VERSION, "split": split, "size": INPUT_SIZE,
                         "checksum": "sha256 of a pair's pixels, 16 digits",
                         "checksums": _fill(part, pairs, sources, split),
@@ -162,8 +163,6 @@ def _build(place: Path, name: str, split: str, pairs: Sequence[Pair], sources: S
                 json.dump(manifest, file)
                 file.flush()
                 os.fsync(file.fileno())
-            if (place / name).exists():  # damaged, or it would have been opened
-                shutil.rmtree(place / name)
             part.rename(place / name)
             for path in old:  # other processes that have it mapped keep their pages
                 if path != place / name:
@@ -172,7 +171,7 @@ def _build(place: Path, name: str, split: str, pairs: Sequence[Pair], sources: S
             shutil.rmtree(part, ignore_errors=True)
             raise NoCacheError(f"{error.strerror or error} while writing {_gigabytes(len(pairs))} to {place}") from None
         print(f"cache of {split}: {len(pairs)} pairs, {_gigabytes(len(pairs))}, built in "
-              f"{time.perf_counter() - started:.0f} s in {place}", file=sys.stderr)
+              f"{time.perf_counter() - started:.0f} s in {place}", file=bar_stream())
 
 
 @contextlib.contextmanager
@@ -183,7 +182,7 @@ def _alone(place: Path, split: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"another process is building the cache of {split} in {place}: waiting for it", file=sys.stderr)
+            print(f"another process is building the cache of {split} in {place}: waiting for it", file=bar_stream())
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         raise NoCacheError(f"{error} while locking {place}") from None
@@ -235,7 +234,7 @@ def _checksum(image: np.ndarray, label: np.ndarray) -> str:
 
 
 def _journal(done: TextIO) -> list[tuple[int, str, str]]:
-    """The lines of done.txt: row, key of its sources, checksum; of one cut short the checksum is missing or fits not."""
+    """The lines of done.txt: row, key of its sources, checksum, which in a line cut short is missing or wrong."""
     done.seek(0)
     parts = [line.split() for line in done.read().splitlines()]
     return [(int(words[0]), words[1], words[2]) for words in parts if len(words) == 3 and words[0].isdigit()]
