@@ -4,6 +4,7 @@ Both work on whole batches on the device that the batch is on. Every sample of a
 of a table drawn on the CPU, so that a seed gives the same augmentation on every device, for every batch size and for
 every number of processes.
 """
+import functools
 import math
 from collections.abc import Callable
 
@@ -117,6 +118,8 @@ class Augment:
                             torch.stack([sin / aspect, cos, room * (2 * shift_y - 1)], 1)], 1)
 
 
+@functools.cache  # a GPU is waited for when it gets numbers from the CPU: once, not for every batch
+@torch.inference_mode(False)
 def _scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
     """(3,) each: x * scale + shift is the normalised value of a stored x in 0..255."""
     return (torch.tensor([1 / (255 * s) for s in STD], device=device),

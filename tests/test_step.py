@@ -3,9 +3,14 @@ import pytest
 import torch
 from torch import nn
 
+from dataset.augment import Augment
+from dataset.batches import Batches
+from dataset.dataset import Cityscapes
+from network2.network import LowComplexityNet
 from training import step
 from training.step import Precision, memory_advice, prepare, speed_up
 from utils.lab import LabError
+from utils.metric import AverageMeter, ConfusionMatrix
 
 CPU = torch.device("cpu")
 
@@ -140,3 +145,29 @@ def test_speeding_up_changes_no_result():
     before = layer(data)
     speed_up(CPU)
     assert torch.equal(before, layer(data))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("tier", ["gpu", "ring"])
+def test_nothing_in_an_epoch_waits_for_the_gpu(sample, tier):
+    device = torch.device("cuda")
+    precision = Precision("auto", device)
+    network = LowComplexityNet().to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+    criterion = nn.CrossEntropyLoss(ignore_index=255)
+    batches = Batches(Cityscapes(sample, "train", Augment()), 2, device, shuffle=True, tier=tier)
+    metric, losses = ConfusionMatrix(), AverageMeter()
+    for strict in (False, True):  # the first epoch may set things up
+        for data, target in batches:
+            torch.cuda.set_sync_debug_mode("error" if strict else "default")
+            optimizer.zero_grad(set_to_none=True)
+            with precision.autocast():
+                output = network(data)
+                loss = criterion(output, target)
+            precision.scaler.scale(loss).backward()
+            precision.scaler.step(optimizer)
+            precision.scaler.update()
+            metric.update(target, output.max(1).indices.to(torch.uint8))
+            losses.update(loss, len(data))
+            torch.cuda.set_sync_debug_mode("default")
+    assert metric.counts.sum() > 0 and losses.avg > 0

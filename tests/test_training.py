@@ -152,9 +152,12 @@ def test_another_error_shows_the_cell(notebook, tmp_path):
     assert "ZeroDivisionError" in result.stderr and "y = 1 / 0" in result.stderr and "papermill" not in result.stderr
 
 
-def test_a_killed_kernel_is_one_line(notebook, tmp_path):
-    book = notebook("import os\nos.kill(os.getpid(), 9)")
-    assert_one_line_error(headless(book, "-o", tmp_path / "out.ipynb"), "kernel killed", "lower BATCH_SIZE")
+def test_a_killed_kernel_is_one_line_of_its_own(notebook, tmp_path):
+    book = notebook("import os, sys, time\nprint('a bar', end='', file=sys.stderr, flush=True)\ntime.sleep(1)\n"
+                    "os.kill(os.getpid(), 9)")
+    result = headless(book, "-o", tmp_path / "out.ipynb")
+    assert_one_line_error(result, "kernel killed", "lower BATCH_SIZE")
+    assert "a bar\nerror: " in result.stderr
 
 
 def test_ctrl_c_ends_the_kernel_too(notebook, tmp_path):

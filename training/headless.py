@@ -59,6 +59,7 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
 
 def _execute(notebook: Path, output: Path, settings: dict, folder: Path, stdout: TextIO, stderr: TextIO) -> None:
     streams = {"stdout_file": _Shown(stdout), "stderr_file": _Shown(stderr)}
+    whole = False
     try:
         papermill.execute_notebook(
             notebook.resolve(), output.resolve(), parameters=settings, cwd=folder,
@@ -67,6 +68,7 @@ def _execute(notebook: Path, output: Path, settings: dict, folder: Path, stdout:
             shutdown_kernel="immediate",
             coalesce_streams=True,  # keep of a progress bar what it showed last
             extra_arguments=["--log-level=ERROR"])
+        whole = True
     except PapermillExecutionError as error:
         if error.ename == "LabError":
             raise LabError(error.evalue) from None
@@ -78,7 +80,7 @@ def _execute(notebook: Path, output: Path, settings: dict, folder: Path, stdout:
                        "memory: lower BATCH_SIZE or WIDTH, then go on with -p RESUME True") from None
     finally:
         for stream in streams.values():
-            stream.finish()
+            stream.finish(whole)
 
 
 def _write_shared_part(notebook: Path, path: Path) -> None:
@@ -96,18 +98,21 @@ class _Shown:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream, self.line = stream, ""
+        self.stream, self.line, self.end = stream, "", "\n"
 
     def write(self, text: str) -> None:
         if self.stream.isatty():
             self.stream.write(text)
+            self.end = text[-1:] or self.end
             return
         *lines, self.line = (self.line + text).split("\n")
         self.stream.writelines(self._settled(line) + "\n" for line in lines)
 
-    def finish(self) -> None:
-        """Passes on a last line that no newline ended."""
+    def finish(self, whole: bool) -> None:
+        """Passes on a last line that no newline ended; ends it if the notebook stopped there, for the error's sake."""
         self.stream.write(self._settled(self.line))
+        if not whole and (self.line or self.end != "\n"):
+            self.stream.write("\n")
         self.line = ""
 
     @staticmethod

@@ -10,7 +10,8 @@ def class_shares(targets: Tensor | np.ndarray) -> Tensor:
     """Each class's share of the pixels of `targets`, integers 0..7 (255 is left out): float32 (8,), adding up to 1."""
     counts = torch.zeros(256, dtype=torch.int64)
     for part in targets:  # picture by picture: bincount widens to int64, 8 times a whole split's bytes
-        counts += torch.bincount(torch.as_tensor(np.array(part)).flatten(), minlength=256)
+        part = part.cpu() if isinstance(part, Tensor) else torch.from_numpy(np.array(part))  # the cache is read-only
+        counts += torch.bincount(part.flatten(), minlength=256)
     counts = counts[:NUM_CLASSES].double()
     if counts.sum() == 0:
         raise LabError("expected labelled pixels to weigh the classes by, found none: check the training labels")
