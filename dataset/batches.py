@@ -117,7 +117,7 @@ class Batches:
         return "gpu" if self._bytes() <= ROOM * free else "ring"
 
     def _from_gpu(self, order: Tensor) -> Iterator[list[Tensor]]:
-        for index in order.to(self.device).split(self.batch_size):
+        for index in order.to(self.device, non_blocking=True).split(self.batch_size):
             yield [part.index_select(0, index) for part in self._resident]
 
     def _from_memory(self, order: Tensor) -> Iterator[list[Tensor]]:

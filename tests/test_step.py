@@ -158,16 +158,18 @@ def test_nothing_in_an_epoch_waits_for_the_gpu(sample, tier):
     batches = Batches(Cityscapes(sample, "train", Augment()), 2, device, shuffle=True, tier=tier)
     metric, losses = ConfusionMatrix(), AverageMeter()
     for strict in (False, True):  # the first epoch may set things up
-        for data, target in batches:
-            torch.cuda.set_sync_debug_mode("error" if strict else "default")
-            optimizer.zero_grad(set_to_none=True)
-            with precision.autocast():
-                output = network(data)
-                loss = criterion(output, target)
-            precision.scaler.scale(loss).backward()
-            precision.scaler.step(optimizer)
-            precision.scaler.update()
-            metric.update(target, output.max(1).indices.to(torch.uint8))
-            losses.update(loss, len(data))
+        torch.cuda.set_sync_debug_mode("error" if strict else "default")
+        try:
+            for data, target in batches:
+                optimizer.zero_grad(set_to_none=True)
+                with precision.autocast():
+                    output = network(data)
+                    loss = criterion(output, target)
+                precision.scaler.scale(loss).backward()
+                precision.scaler.step(optimizer)
+                precision.scaler.update()
+                metric.update(target, output.max(1).indices.to(torch.uint8))
+                losses.update(loss, len(data))
+        finally:
             torch.cuda.set_sync_debug_mode("default")
     assert metric.counts.sum() > 0 and losses.avg > 0
