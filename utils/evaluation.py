@@ -86,12 +86,31 @@ def check_output(model: nn.Module, where: str) -> None:
 def predict(model: nn.Module, data: Tensor, where: str = "the network") -> Tensor:
     """Class indices (N, H, W), uint8, of normalised pictures (N, 3, H, W) float32. The model must be in eval mode.
 
-    They are max(1)'s: argmax(1) gives the same, ties included, but takes 5 times as long on a CPU.
     Raises LabError, naming `where`, for logits of another shape or type, and for NaN or infinity.
     """
     pred, finite = _classify(model, data, where)
     _require_finite(finite, where)
     return pred
+
+
+@torch.no_grad()
+def arg_max(logits: Tensor) -> Tensor:
+    """The class of the largest logit at each pixel, the first of equals: (N, C, H, W), C <= 256, to uint8 (N, H, W).
+
+    The indices of logits.max(1), bit for bit, where no logit is NaN. On a CPU in less than half of its time, which is a
+    fifth of logits.argmax(1)'s: plane by plane everything is a comparison of whole rows.
+    """
+    if logits.device.type != "cpu":
+        return logits.max(1).indices.to(torch.uint8)
+    classes = torch.zeros(len(logits), *logits.shape[2:], dtype=torch.uint8)
+    for planes, index in zip(logits.detach(), classes, strict=True):
+        planes = planes.contiguous()
+        best = planes[0].clone()
+        for k in range(1, len(planes)):
+            larger = planes[k] > best
+            torch.maximum(index, larger.view(torch.uint8).mul_(k), out=index)  # k only grows, so the larger one is right
+            torch.maximum(best, planes[k], out=best)
+    return classes
 
 
 def _classify(model: nn.Module, data: Tensor, where: str) -> tuple[Tensor, Tensor]:
@@ -105,7 +124,7 @@ def _classify(model: nn.Module, data: Tensor, where: str) -> tuple[Tensor, Tenso
                        "one channel a category, at the input's size")
     # Both extremes are finite only if all logits are (NaN is passed on), in a tenth of isfinite's time on a CPU.
     extremes = torch.stack([logits.amin(), logits.amax()])
-    return logits.max(1).indices.to(torch.uint8), extremes.isfinite().all()
+    return arg_max(logits), extremes.isfinite().all()
 
 
 def _require_finite(finite: Tensor, where: str) -> None:
