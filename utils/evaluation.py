@@ -108,7 +108,7 @@ def arg_max(logits: Tensor) -> Tensor:
         best = planes[0].clone()
         for k in range(1, len(planes)):
             larger = planes[k] > best
-            torch.maximum(index, larger.view(torch.uint8).mul_(k), out=index)  # k only grows, so the larger one is right
+            torch.maximum(index, larger.view(torch.uint8).mul_(k), out=index)  # k only grows
             torch.maximum(best, planes[k], out=best)
     return classes
 
