@@ -16,7 +16,8 @@ from utils.lab import ROOT, LabError
 from utils.terminal import run_main
 
 BENCHMARKS = {"sample": "loading", "batches": "loading", "build": "loading", "matrix": "metric", "argmax": "metric",
-              "stall": "training", "training": "training", "scoring": "training", "gpu": "gpu"}  # name -> its file
+              "stall": "training", "training": "training", "precision": "training", "scoring": "training",
+              "gpu": "gpu"}  # name -> its file
 
 
 def main() -> None:

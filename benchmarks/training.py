@@ -21,6 +21,7 @@ from benchmarks.setup import Setup, Sizes, hold
 from dataset.augment import Augment
 from dataset.batches import Batches
 from dataset.reader import Pair
+from network.network import UNet
 from network2.network import LowComplexityNet
 from training.step import speed_up
 from utils.evaluation import evaluate
@@ -80,6 +81,31 @@ def tuned_stall(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], None]]:
     return {"stall real data": lambda: loop.train(part(real, sizes.steps)),
             "stall the same batch each step": lambda: loop.train(part(fixed, sizes.steps)),
             "stall floor: gathering alone": lambda: [None for _ in real._from_memory(order)]}
+
+
+def precision(setup: Setup) -> list[Table]:
+    """What bfloat16 brings on a CPU: much for task 1's wide convolutions if the CPU knows it, nothing for task 2."""
+    sizes, tuned = setup.sizes, setup.tuned
+    tuned.prepare(tuned_precision, setup.data.arrays, sizes)
+    tables = []
+    for name, title in (("task 1", "the U-Net of width 8"), ("task 2", "the task 2 network")):
+        roads = [Road(kind, tuned.road(f"precision {name} {kind}", setup.one), sizes.train_batch)
+                 for kind in ("float32", "bfloat16")]
+        with hold(setup.one):
+            for road in roads:
+                road.run()
+            tables.append(measure("precision", f"a training step of {title}, batch {sizes.train_batch}, CPU, one core",
+                                  "a picture", roads, sizes.rounds))
+    return tables
+
+
+def tuned_precision(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], object]]:
+    speed_up(CPU)
+    rows = Rows(arrays)
+    batch = next(iter(Batches(rows, sizes.train_batch)))
+    loops = {f"precision {name} {kind}": Notebook(make(), CPU, class_weights_of(rows), kind)
+             for name, make in (("task 1", lambda: UNet(8)), ("task 2", network)) for kind in ("float32", "bfloat16")}
+    return {name: functools.partial(loop.train, [batch]) for name, loop in loops.items()}
 
 
 def training(setup: Setup) -> list[Table]:
