@@ -9,7 +9,6 @@ reducing_gap=1.0 (for 1024 x 2048 the exact mean of 4 x 4 pixels), the label by 
 pixel's centre (for 1024 x 2048 `label[2::4, 2::4]`; the "nearest" of OpenCV and of torch's default pick another).
 """
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from dataset.sample import draw_sample
 from utils.lab import DEFAULT_DATA, INPUT_SIZE, SAMPLE_DATA, SPLITS, LabError
 from utils.labels_cat import check_ids, colors_to_categories, ids_to_categories
+from utils.terminal import bar_stream
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_SUFFIXES = ("_gtFine_labelIds.png", "_gtFine_color.png")  # the first that exists is read
@@ -42,7 +42,7 @@ def find_data(path: str | Path | None = None) -> Path:
         return root
     if root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
         print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {os.path.relpath(SAMPLE_DATA)}",
-              file=sys.stderr)
+              file=bar_stream())
         return draw_sample(SAMPLE_DATA)
     if not root.is_dir():
         raise LabError(f"expected a data folder, found none at {root}: pass the folder that holds leftImg8bit/ and "
