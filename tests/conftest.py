@@ -1,6 +1,7 @@
 """What several tests need: a small sample, untrained weights, and a way to run a command as a user would."""
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+# A job in the background ignores Ctrl-C, and hands that on to all it starts; the tests send it and expect an answer.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(ROOT))
 
 
