@@ -31,8 +31,9 @@ class Hungry(nn.Module):
 
 def test_auto_is_float32_on_a_cpu_and_16_bits_on_a_gpu(monkeypatch):
     assert str(Precision("auto", CPU)) == "float32"
-    for has, name, scaled in ((True, "bfloat16", False), (False, "float16", True)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+    for capability, name, scaled in (((9, 0), "bfloat16", False), ((8, 0), "bfloat16", False),
+                                     ((7, 5), "float16", True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
         asked = []
         monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, enabled, asked=asked: asked.append((kind, enabled)))
         assert str(Precision("auto", torch.device("cuda"))) == name

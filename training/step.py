@@ -31,7 +31,8 @@ class Precision:
         if name == "auto":
             name = "float32"
             if device.type == "cuda":
-                name = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+                # from Ampere on; older ones only emulate it
+                name = "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
         if name == "float16" and device.type == "cpu":
             raise LabError("expected PRECISION 'float32' or 'bfloat16' on a CPU, found 'float16' in the settings")
         self.name, self.device = name, device
