@@ -1,7 +1,6 @@
 """Tables as text and as JSON, and the machine they come from."""
 import os
 import platform
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -9,7 +8,7 @@ import torch
 import torchvision
 
 from benchmarks.measure import Cost, Row, Table
-from utils.machine import available_cores
+from utils.machine import available_cores, cpu_name
 
 COLUMNS = ("", "cpu", "wall", "+-", "x cpu", "x wall", "goal", "", "")
 TO_THE_LEFT = (0, 6, 7, 8)
@@ -19,7 +18,7 @@ def describe_machine() -> dict:
     """What the figures depend on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return {"cpu": _cpu_model(), "cores_allowed": available_cores(), "cores": os.cpu_count(), "gpu": gpu,
+    return {"cpu": cpu_name(), "cores_allowed": available_cores(), "cores": os.cpu_count(), "gpu": gpu,
             "load_at_start": load, "system": platform.platform(), "python": platform.python_version(),
             "torch": torch.__version__, "torchvision": torchvision.__version__, "numpy": np.__version__,
             "pillow": PIL.__version__}
@@ -80,13 +79,3 @@ def _figure(value: float) -> str:
     if value < 0.1:
         return f"{value:.3g}"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

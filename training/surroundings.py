@@ -11,7 +11,7 @@ from torch import nn
 
 from training.distributed import shard
 from utils.lab import ROOT
-from utils.machine import available_cores
+from utils.machine import available_cores, cpu_name
 
 
 def random_states() -> list[dict]:
@@ -44,11 +44,7 @@ def describe_machine(network: nn.Module) -> dict:
     if device.type == "cuda":
         name = processes + torch.cuda.get_device_name(device)
     else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = models[0] if models else platform.processor() or platform.machine()
-        name = f"{model}, {available_cores()} cores"
+        name = f"{cpu_name()}, {available_cores()} cores"
     return {"name": name, "torch_threads": torch.get_num_threads(), "platform": platform.platform()}
 
 
