@@ -55,13 +55,14 @@ class NoCacheError(Exception):
     """There can be no cache here; the message says why. Everything works without one, only slower."""
 
 
-def open_cache(root: Path, split: str) -> Arrays | None:
+def open_cache(root: Path, split: str, pairs: Sequence[Pair] | None = None) -> Arrays | None:
     """The cache of a split, built first if there is none or the sources have changed.
 
+    pairs: the split's, if they are listed already.
     Where it cannot be written (no room, no right) a note on stderr says so and None is returned: go on without.
     Raises LabError for a source that cannot be read.
     """
-    pairs = list_split(root, split)
+    pairs = pairs or list_split(root, split)
     sources = _sources(root, pairs)
     name = f"{split}-{_fingerprint(sources)}"
     places = _places(root)

@@ -34,7 +34,7 @@ class Cityscapes(Dataset):
         self.split = split
         self.pairs = list_split(self.root, split)
         self.augment = augment
-        self.cached = open_cache(self.root, split) if cache else None
+        self.cached = open_cache(self.root, split, self.pairs) if cache else None
 
     def __len__(self) -> int:
         return len(self.pairs)

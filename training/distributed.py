@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.lab import LabError
+from utils.lab import IGNORE, LabError
 from utils.machine import pick_device
 from utils.metric import AverageMeter, ConfusionMatrix
 
@@ -72,7 +72,7 @@ def parallel(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def balance(loss: Tensor, target: Tensor, weights: Tensor | None = None, ignore: int = 255) -> Tensor:
+def balance(loss: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Scales a mean loss so that the average over the processes is the mean over all their pixels.
 
     loss: a mean over the valid pixels of `target`, integers (N, H, W), weighted by the class weights (C,) if given.
@@ -83,7 +83,7 @@ def balance(loss: Tensor, target: Tensor, weights: Tensor | None = None, ignore:
     table = torch.zeros(256, dtype=torch.float64, device=target.device)
     if weights is None:
         table[:] = 1
-        table[ignore] = 0
+        table[IGNORE] = 0
     else:
         table[: len(weights)] = weights.double()
     own = table.index_select(0, target.flatten().int()).sum()
