@@ -22,11 +22,11 @@ from torch.nn import functional as F
 NUM_CLASSES = 8
 
 
-### BEGIN SOLUTION
 class DoubleConv(nn.Sequential):
     """(convolution 3x3, batch norm, ReLU) twice, at one resolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
+        ### BEGIN SOLUTION task 1: the six layers of DoubleConv
         super().__init__(
             nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),  # the batch norm brings the bias
             nn.BatchNorm2d(out_channels),
@@ -35,6 +35,7 @@ class DoubleConv(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
+        ### END SOLUTION
 
 
 class Down(nn.Module):
@@ -42,11 +43,15 @@ class Down(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        ### BEGIN SOLUTION task 1: the layers of Down
         self.pool = nn.MaxPool2d(2)
         self.conv = DoubleConv(in_channels, out_channels)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
+        ### BEGIN SOLUTION task 1: the forward pass of Down
         return self.conv(self.pool(x))
+        ### END SOLUTION
 
 
 class Up(nn.Module):
@@ -54,13 +59,16 @@ class Up(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
+        ### BEGIN SOLUTION task 1: the layers of Up
         self.reduce = nn.Conv2d(in_channels, skip_channels, 1)
         self.conv = DoubleConv(2 * skip_channels, out_channels)
+        ### END SOLUTION
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        ### BEGIN SOLUTION task 1: the forward pass of Up
         x = F.interpolate(self.reduce(x), scale_factor=2, mode="bilinear", align_corners=False)
         return self.conv(torch.cat([skip, x], dim=1))
-### END SOLUTION
+        ### END SOLUTION
 
 
 class UNet(nn.Module):
@@ -73,7 +81,7 @@ class UNet(nn.Module):
 
     def __init__(self, width: int = 32, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION task 1: the layers of the U-Net
         w = width
         # encoder
         self.stem = DoubleConv(3, w)           # (N,   w, H,    W)
@@ -97,7 +105,7 @@ class UNet(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.STRIDE or x.shape[3] % self.STRIDE:
             raise ValueError(f"expected pictures (N, 3, H, W) with H and W divisible by {self.STRIDE}, "
                              f"got {tuple(x.shape)}")
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION task 1: the forward pass of the U-Net
         s0 = self.stem(x)
         s1 = self.down1(s0)
         s2 = self.down2(s1)
@@ -114,7 +122,7 @@ class UNet(nn.Module):
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
     """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
     state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION task 1: build the network that the weights belong to
     width = state_dict["stem.0.weight"].shape[0]  # so a narrow and a wide U-Net load with the same call
     model = UNet(width)
     ### END SOLUTION

@@ -21,22 +21,28 @@ from torch.nn import functional as F
 
 NUM_CLASSES = 8
 
-# The encoder as a table, one row a stage: its channels, how many residual blocks refine it, its stride against the
-# input, and by what factor the dilation grows from block to block (2: dilations 1, 2, 4, ...).
-#    width blocks stride dilation
-### BEGIN SOLUTION
-STAGES = (
-    (16,   1,     4,     1),
-    (32,   3,     8,     1),
-    (64,   4,     16,    2),
-)
-### END SOLUTION
+
+def stages() -> tuple[tuple[int, int, int, int], ...]:
+    """The encoder as a table, one row a stage, from the finest to the coarsest.
+
+    Its channels, how many residual blocks refine it, its stride against the input, and by what factor the dilation
+    grows from block to block (2: dilations 1, 2, 4, ...).
+    """
+    ### BEGIN SOLUTION task 2: the table of the encoder's stages
+    #    width blocks stride dilation
+    return (
+        (16,   1,     4,     1),
+        (32,   3,     8,     1),
+        (64,   4,     16,    2),
+    )
+    ### END SOLUTION
 
 
-### BEGIN SOLUTION
 def depthwise(channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A 3x3 convolution of each channel by itself."""
+    ### BEGIN SOLUTION task 2: the depthwise convolution
     return nn.Conv2d(channels, channels, 3, stride, padding=dilation, dilation=dilation, groups=channels, bias=False)
+    ### END SOLUTION
 
 
 class SeparableConv(nn.Module):
@@ -48,25 +54,31 @@ class SeparableConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1,
                  residual: bool = False) -> None:
         super().__init__()
+        ### BEGIN SOLUTION task 2: the layers of SeparableConv
         self.residual = residual
         self.conv_dw = depthwise(in_channels, stride, dilation)
         self.bn_dw = nn.BatchNorm2d(in_channels)
         self.conv_pw = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.bn_pw = nn.BatchNorm2d(out_channels)
+        ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
+        ### BEGIN SOLUTION task 2: the forward pass of SeparableConv
         y = self.bn_pw(self.conv_pw(self.bn_dw(self.conv_dw(x))))
         return F.relu(x + y if self.residual else y)
+        ### END SOLUTION
 
 
 class Stage(nn.Sequential):
     """Halves the resolution with one block, then refines with residual blocks, of growing dilation."""
 
     def __init__(self, in_channels: int, width: int, blocks: int, dilation: int) -> None:
+        ### BEGIN SOLUTION task 2: the blocks of a Stage
         super().__init__(
             SeparableConv(in_channels, width, stride=2),
             *(SeparableConv(width, width, dilation=dilation**i, residual=True) for i in range(blocks)),
         )
+        ### END SOLUTION
 
 
 class Lateral(nn.Module):
@@ -74,30 +86,33 @@ class Lateral(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        ### BEGIN SOLUTION task 2: the layers of Lateral
         self.conv_pw = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
+        ### END SOLUTION
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        ### BEGIN SOLUTION task 2: the forward pass of Lateral
         # The 1x1 convolution comes before the resize: the same result at a quarter of the cost.
         x = F.interpolate(self.bn(self.conv_pw(x)), size=skip.shape[2:], mode="bilinear", align_corners=False)
         return F.relu(x + skip)
-### END SOLUTION
+        ### END SOLUTION
 
 
 class LowComplexityNet(nn.Module):
     """Float32 pictures (N, 3, H, W), normalised, to logits (N, 8, H, W). H and W divide by 16.
 
-    `widths` are the channels of the stages at strides 4, 8 and 16; None takes them from the table above.
+    `widths` are the channels of the stages at strides 4, 8 and 16; None takes them from the table, `stages`.
     """
 
     STRIDE = 16
 
     def __init__(self, widths: tuple[int, ...] | None = None, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
-        ### BEGIN SOLUTION
-        w4, w8, w16 = widths = widths or tuple(width for width, *_ in STAGES)
+        ### BEGIN SOLUTION task 2: the layers of the network
+        w4, w8, w16 = widths = widths or tuple(width for width, *_ in stages())
         in_channels = 3 * 2 * 2  # after the pixel unshuffle
-        for width, (_, blocks, stride, dilation) in zip(widths, STAGES, strict=True):
+        for width, (_, blocks, stride, dilation) in zip(widths, stages(), strict=True):
             self.add_module(f"stage{stride}", Stage(in_channels, width, blocks, dilation))
             in_channels = width
         self.lateral16 = Lateral(w16, w8)     # (N, w8, H/8, W/8)
@@ -111,7 +126,7 @@ class LowComplexityNet(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.STRIDE or x.shape[3] % self.STRIDE:
             raise ValueError(f"expected pictures (N, 3, H, W) with H and W divisible by {self.STRIDE}, "
                              f"got {tuple(x.shape)}")
-        ### BEGIN SOLUTION
+        ### BEGIN SOLUTION task 2: the forward pass of the network
         size = x.shape[2:]
         x = F.pixel_unshuffle(x, 2)           # (N, 12, H/2, W/2)
         s4 = self.stage4(x)                   # (N, w4, H/4, W/4)
@@ -126,7 +141,7 @@ class LowComplexityNet(nn.Module):
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
     """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
     state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    ### BEGIN SOLUTION
+    ### BEGIN SOLUTION task 2: build the network that the weights belong to
     widths = tuple(state_dict[f"stage{stride}.0.conv_pw.weight"].shape[0] for stride in (4, 8, 16))
     model = LowComplexityNet(widths)
     ### END SOLUTION

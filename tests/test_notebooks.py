@@ -39,7 +39,7 @@ def test_solution_markers_pair_up_in_notebook_and_network_file(number):
     for source in sources:
         inside = False
         for line in source.splitlines():
-            if "### BEGIN SOLUTION" in line or "### END SOLUTION" in line:
+            if "### BEGIN SOLUTION task " in line or "### END SOLUTION" in line:
                 assert inside == ("END" in line), "markers are nested or unclosed"
                 inside = not inside
                 pairs += inside
