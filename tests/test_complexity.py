@@ -86,6 +86,19 @@ def test_size_of_parameters_and_buffers():
     assert count_size(network) == pytest.approx((4 * (108 + 4 + 16) + 8) / 1024)
 
 
+def test_a_network_that_computes_in_half_precision_is_counted_as_it_is():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv().half()
+
+        def forward(self, x):
+            return self.conv(x.half()).float()
+
+    assert count_flops(Half()) == count_flops(nn.Sequential(conv()))
+    assert count_size(Half()) == count_size(conv()) / 2
+
+
 def test_size_follows_the_element_type_and_counts_a_shared_storage_once():
     assert count_size(conv().half()) == pytest.approx(2 * 112 / 1024)
     first, second = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)

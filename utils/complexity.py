@@ -62,12 +62,12 @@ def profile_model(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) ->
     h, w = input_size
     data = torch.zeros(1, 3, h, w)
 
-    counted = copy.deepcopy(model).cpu().float().eval()  # thop leaves buffers behind, hence the copy
+    counted = copy.deepcopy(model).cpu().eval()  # thop leaves buffers behind, hence the copy
     total, _, tree = thop.profile(counted, (data,), verbose=False, ret_layer_info=True)
     by_thop = dict(_flatten_thop(tree))
     by_thop[""] = int(total) - sum(by_thop.values())  # the network itself, when it is one layer
 
-    watched = copy.deepcopy(model).cpu().float().eval()
+    watched = copy.deepcopy(model).cpu().eval()
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in watched.named_modules():
         module.register_forward_hook(functools.partial(_note_shape, shapes, name))
