@@ -1,0 +1,114 @@
+"""Weights as a file, before anything is loaded: what it holds can be read from its directory and its pickle's opcodes.
+
+torch.save writes a zip whose member data.pkl is a pickle program that rebuilds the tensors. The program is disassembled
+here (pickletools) and never run, so that this is safe to do with a file of unknown origin.
+"""
+import pickletools
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from handin.findings import DoubtError
+from utils.lab import LabError
+
+ADVICE = "save the weights alone, on the CPU: training.runs.save_weights(network, PATH)"
+LARGEST = 2 << 30  # bytes unpacked
+LARGEST_PICKLE = 16 << 20
+# The names that a state_dict's program may call upon; anything else is another object, or an attack.
+HARMLESS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Z]\w*Storage|"
+                      r"torch\.storage UntypedStorage|torch Size|torch serialization\w*")
+
+
+@dataclass
+class Contents:
+    """What a weights file says of itself: the names its pickle calls upon, its strings, and its size unpacked."""
+
+    names: list[str] = field(default_factory=list)
+    strings: list[str] = field(default_factory=list)
+    unpacked: int = 0
+
+    @property
+    def objects(self) -> list[str]:
+        """Names that no state_dict needs, as module.name."""
+        return [name.replace(" ", ".") for name in self.names if not HARMLESS.fullmatch(name)]
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices, other than the CPU, that tensors were saved on."""
+        return sorted({text for text in self.strings if re.fullmatch(r"(cuda|mps|xpu)(:\d+)?", text)})
+
+
+def read_contents(path: Path) -> Contents:
+    """Disassembles the file in `path`. Raises LabError if it is not what torch.save writes."""
+    name = path.name
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        if not head:
+            raise LabError(f"expected weights, found an empty file in {name}: {ADVICE}")
+        if not zipfile.is_zipfile(path):
+            raise LabError(f"expected weights, found {_kind(head)} in {name}: {ADVICE}")
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > LARGEST:
+                raise LabError(f"expected at most {LARGEST >> 30} GB of weights, found {unpacked / (1 << 30):.1f} GB "
+                               f"unpacked in {name}: {ADVICE}")
+            programs = [member for member in members if member.filename.endswith("data.pkl")]
+            if len(programs) != 1 or programs[0].file_size > LARGEST_PICKLE:
+                raise LabError(f"expected weights, found another zip in {name}: {ADVICE}")
+            if programs[0].compress_type != zipfile.ZIP_STORED or archive.testzip():
+                raise LabError(f"expected weights as torch.save writes them, found a packed or damaged zip in {name}: "
+                               f"copy the file again, or {ADVICE}")
+            program = archive.read(programs[0])
+    except OSError as error:
+        raise LabError(f"expected weights that can be read, found {error.strerror} at {name}") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise LabError(f"expected weights, found a damaged zip in {name} ({error}): copy the file again") from None
+    return _disassemble(program, unpacked, name)
+
+
+def _disassemble(program: bytes, unpacked: int, name: str) -> Contents:
+    contents = Contents(unpacked=unpacked)
+    try:
+        for opcode, argument, _ in pickletools.genops(program):
+            if opcode.name in ("GLOBAL", "INST"):
+                contents.names.append(argument)
+            elif opcode.name == "STACK_GLOBAL":
+                contents.names.append(" ".join(contents.strings[-2:]))
+            elif isinstance(argument, str):
+                contents.strings.append(argument)
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError):
+        raise LabError(f"expected weights, found a damaged pickle in {name}: copy the file again") from None
+    return contents
+
+
+def _kind(head: bytes) -> str:
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the file"
+    if head.startswith((b"<!DOCTYPE", b"<html", b"<HTML")):
+        return "a web page"
+    if head.startswith(b"\x80"):
+        return "a bare pickle, or the format of torch before 1.6,"
+    return "no torch file, or part of one,"
+
+
+def check_weights_file(path: Path) -> str:
+    """A line about the weights in `path`. Raises LabError unless they are a state_dict under the network's own names.
+
+    The device they were saved on is a doubt only: with map_location="cpu", as the hand-out's load_model has it, they
+    load everywhere.
+    """
+    contents, name = read_contents(path), path.name
+    if contents.objects:
+        raise LabError(f"expected a state_dict, found a pickled object ({contents.objects[0]}) in {name}, as "
+                       f"torch.save(network, PATH) writes it: {ADVICE}")
+    if any(text.startswith("module.") for text in contents.strings):
+        raise LabError(f"expected the network's own names, found module. before them in {name}, as DataParallel puts "
+                       "it: save network.module.state_dict()")
+    if contents.devices:
+        raise DoubtError(f"expected weights saved from the CPU, found {contents.devices[0]} in {name}, which load "
+                         f"only where load_model has map_location=\"cpu\": {ADVICE}")
+    return f"{name}: a state_dict, {contents.unpacked / 1024:,.1f} KB"
