@@ -1,7 +1,6 @@
 # make lab                                 set up, draw the sample, train both networks, score both
 # make lab DATA=/path/to/cityscapes EPOCHS=200     the same on real data
 # make test                                set up and pass the tests
-# make bench                               set up and measure speed (on DATA's pictures, if given)
 #
 # RESUME=True goes on from the last finished epoch after an interruption; without it training starts anew.
 # PYTHON=python3.12 picks the Python; VENV_FLAGS=--system-site-packages keeps a server's own torch.
@@ -15,7 +14,7 @@ RESUME     ?=
 RUN      = $(VENV)/bin/python
 SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)") $(if $(RESUME),-p RESUME "$(RESUME)")
 
-.PHONY: lab test bench setup clean
+.PHONY: lab test setup clean
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/.installed
@@ -26,12 +25,18 @@ lab: $(VENV)/.installed
 	@$(RUN) test_task2.py model_task2.pth "$(DATA)"
 
 test: $(VENV)/.installed-dev
+### BEGIN HIDDEN
 	@$(RUN) -m ruff check .
+### END HIDDEN
 	@$(RUN) -m pytest
 
+### BEGIN HIDDEN
+# make bench                               set up and measure speed (on DATA's pictures, if given)
+.PHONY: bench
 bench: $(VENV)/.installed-dev
 	@$(RUN) -m benchmarks $(if $(filter-out ./data,$(DATA)),--data "$(DATA)")
 
+### END HIDDEN
 setup: $(VENV)/.installed
 
 # A stamp is written only when the installation went through, so an interrupted one is simply done again.

@@ -33,21 +33,6 @@ def test_cells_are_short_and_explained(number):
 
 
 @pytest.mark.parametrize("number", BOOKS)
-def test_solution_markers_pair_up_in_notebook_and_network_file(number):
-    sources = [cell.source for cell in cells(number)] + [TASKS[number].network_file.read_text(encoding="utf-8")]
-    pairs = 0
-    for source in sources:
-        inside = False
-        for line in source.splitlines():
-            if "### BEGIN SOLUTION task " in line or "### END SOLUTION" in line:
-                assert inside == ("END" in line), "markers are nested or unclosed"
-                inside = not inside
-                pairs += inside
-        assert not inside
-    assert pairs >= 7  # network, loss and optimizer, both loops; and in the network file
-
-
-@pytest.mark.parametrize("number", BOOKS)
 def test_the_hand_outs_names_are_kept(number):
     text = "\n".join(cell.source for cell in cells(number))
     for name in ("data, target", "pred", 'Meter["metric"].update(target, pred)', 'Meter["loss"]', 'Meter["time"]',
