@@ -109,6 +109,22 @@ def test_size_follows_the_element_type_and_counts_a_shared_storage_once():
 TABLE = torch.zeros(256)
 
 
+def make_hidden():
+    kept = torch.zeros(256)
+    return lambda: kept
+
+
+hidden = make_hidden()
+
+
+class Shelf:
+    BOARD = torch.zeros(256)
+
+    @staticmethod
+    def read():
+        return Shelf.BOARD
+
+
 class Hoarder(nn.Module):
     CLASS_LEVEL = torch.zeros(256)
 
@@ -123,12 +139,12 @@ class Hoarder(nn.Module):
         self.view = torch.zeros(1024)[:1]
 
     def forward(self, x):
-        return self.closure(x) + TABLE.sum()
+        return self.closure(x) + TABLE.sum() + hidden() + Shelf.read()
 
 
 def test_size_counts_every_tensor_that_is_held_wherever_it_hides():
-    # 7 times 256 floats, and a view of one number that keeps 1024 alive
-    assert count_size(Hoarder()) == pytest.approx((7 * 256 + 1024) * 4 / 1024)
+    # 9 times 256 floats, and a view of one number that keeps 1024 alive
+    assert count_size(Hoarder()) == pytest.approx((9 * 256 + 1024) * 4 / 1024)
 
 
 def test_figure_of_merit():

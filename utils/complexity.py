@@ -203,6 +203,10 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
             stack += [item.__self__, item.__func__]
         elif isinstance(item, functools.partial):
             stack += [item.func, item.args, item.keywords]
+        elif isinstance(item, (staticmethod, classmethod)):
+            stack.append(item.__func__)
+        elif isinstance(item, property):
+            stack += [item.fget, item.fset]
         elif isinstance(item, FunctionType):
             stack += _function_holds(item)
         elif isinstance(item, nn.Module):
@@ -213,12 +217,18 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
 
 
 def _function_holds(function: FunctionType) -> list[object]:
-    """What a function carries along: defaults, closure, and the tables and tensors among the globals it names."""
+    """What a function carries along: defaults, closure, and of the globals it names tensors, tables and its file's own."""
     held = [function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:
             held.append(cell.cell_contents)
         except ValueError:  # a name that was never bound
             continue
-    named = [function.__globals__.get(name) for name in function.__code__.co_names]
-    return held + [value for value in named if isinstance(value, (Tensor, np.ndarray, list, tuple, dict))]
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        ours = getattr(value, "__module__", None) == function.__module__  # defined in the same file
+        if isinstance(value, type):
+            held += [dict(vars(value))] if ours else []
+        elif ours or isinstance(value, (Tensor, np.ndarray, list, tuple, dict, set)):
+            held.append(value)
+    return held
