@@ -17,7 +17,7 @@ from utils.terminal import run_main
 
 BENCHMARKS = {"sample": "loading", "batches": "loading", "build": "loading", "matrix": "metric", "argmax": "metric",
               "stall": "training", "training": "training", "precision": "training", "scoring": "training",
-              "gpu": "gpu"}  # name -> its file
+              "classroom": "classroom", "gpu": "gpu"}  # name -> its file
 
 
 def main() -> None:

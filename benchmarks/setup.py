@@ -32,10 +32,12 @@ class Sizes:
     gpu_batch: int = 16
     gpu_steps: int = 64
     gpu_width: int = 32   # of the U-Net, the notebook's on a GPU
+    students: int = 30    # hand-ins of a class
+    scored: int = 200     # pictures that they are scored on
 
 
 QUICK = Sizes(rounds=1, pairs=2, rows=16, passes=1, batch=2, train_batch=2, steps=2, gpu_batch=2, gpu_steps=2,
-              gpu_width=4)
+              gpu_width=4, students=2, scored=3)
 
 
 class Cores(NamedTuple):

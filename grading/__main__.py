@@ -8,10 +8,16 @@ from utils.terminal import run_main
 
 
 def main() -> int | None:
+    from grading import grade, report
+
     parser = argparse.ArgumentParser(prog="python -m grading", description="What a TA does with this lab.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_release(commands)
+    add_doctor(commands)
+    grade.add_arguments(commands)
+    report.add_arguments(commands)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it cleans up after itself, as after Ctrl-C
     return args.run(args)
 
 
@@ -32,8 +38,23 @@ def run_release(args: argparse.Namespace) -> None:
     from grading.release import release, report
     from utils.lab import ROOT
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it cleans up after itself, as after Ctrl-C
     print(report(release(ROOT, args.out, args.data, args.trial)))
+
+
+def add_doctor(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("doctor", help="say which sandbox this machine gives, and prove it",
+                                 description="Attacks the sandboxes of this machine with small programs and says which "
+                                             "one grading will use. Status 2 where there is none, or a proof fails.")
+    parser.set_defaults(run=run_doctor)
+
+
+def run_doctor(_args: argparse.Namespace) -> None:
+    from grading.doctor import doctor
+    from utils.lab import LabError
+
+    if not doctor():
+        raise LabError("expected every proof of the sandbox that grading uses to hold, found one that fails (FAIL in "
+                       "the table above): do not grade hand-ins that you do not trust on this machine")
 
 
 if __name__ == "__main__":

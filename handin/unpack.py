@@ -1,6 +1,7 @@
 """Unpacks a zip that somebody else made: nothing lands outside the folder, and a bomb is refused before it bursts."""
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -8,39 +9,72 @@ from pathlib import Path, PurePosixPath
 from utils.lab import LabError
 
 MOST_FILES = 1000
+DEEPEST = 20  # folders
 LARGEST = 4 << 30  # bytes unpacked, all files together
+UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8; without it the maker's own code page was used
+# What reading a damaged or hand-made zip raises, besides OSError.
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, OverflowError, IndexError)
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def member_name(member: zipfile.ZipInfo) -> str:
+    """A member's name as its maker meant it, with `/` between folders.
+
+    Where the zip does not say, the name is UTF-8 (macOS) if it can be, else of a Western Windows if that makes letters
+    of it, else Chinese (GB 2312, Big5, GBK): a guess, on which nothing but the name depends.
+    """
+    name = member.orig_filename
+    if not (name.isascii() or member.flag_bits & UTF8_NAME):
+        raw = name.encode("cp437")  # zipfile took it for that
+        western = all(char.isascii() or (char.isalpha() and char < "\u0370") for char in name)
+        for encoding in ("utf-8", *(["cp437"] if western else []), "gb2312", "big5", "gbk", "cp437"):
+            try:
+                name = raw.decode(encoding)
+                break
+            except UnicodeDecodeError:
+                continue
+    return name.replace("\\", "/")
+
+
+def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST) -> None:
     """Writes the files of `archive` into `folder`, which exists.
+
+    within: write only what lies below this name in the archive (or the file of this name), and its paths from there.
+    largest: bytes that may be unpacked.
 
     Raises LabError for a file that is no zip or is damaged, encrypted, too large or too many, for links, and for names
     that lead out of the folder.
     """
-    name = archive.name
+    name, above = archive.name, PurePosixPath(within).parts
     try:
         with zipfile.ZipFile(archive) as file:
-            members = [member for member in file.infolist() if not member.is_dir()]
+            members = {member: parts for member in file.infolist() if not member_name(member).endswith("/")
+                       and (parts := PurePosixPath(member_name(member)).parts)[:len(above)] == above}
             size = sum(member.file_size for member in members)
-            if len(members) > MOST_FILES or size > LARGEST:
+            if len(members) > MOST_FILES or size > largest:
                 raise LabError(f"expected a hand-in of seven files, found {len(members):,} files of "
                                f"{size / (1 << 30):.1f} GB in {name}: pack the seven alone")
-            for member in members:
-                parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+            for member, parts in members.items():
+                parts = parts[len(above):] or parts[-1:]
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise LabError(f"expected files, found the link {member.filename} in {name}: pack the file itself")
-                if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in member.filename:
+                if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in member.orig_filename:
                     raise LabError(f"expected names within the hand-in, found {member.filename} in {name}: "
                                    "pack it again")
+                if len(parts) > DEEPEST:
+                    raise LabError(f"expected the seven files, found folders {len(parts)} deep in {name}: pack them "
+                                   "alone")
                 if member.flag_bits & 1:
                     raise LabError(f"expected a zip that opens for anyone, found a password on {name}: pack it without")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise LabError(f"expected an ordinary zip, found {member.filename} packed in another way in "
+                                   f"{name}: pack it again, or with another program")
                 target = folder.joinpath(*parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with file.open(member) as source, target.open("xb") as copy:
                     shutil.copyfileobj(source, copy)  # stops at the size that the directory claims
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except DAMAGED as error:
         raise LabError(f"expected a zip, found a damaged one or another file in {name} ({error}): "
                        "pack it again") from None
     except OSError as error:
-        raise LabError(f"expected to unpack {name}, found: {error.strerror}: "
+        raise LabError(f"expected to unpack {name}, found: {error.strerror or error}: "
                        "check the file and the free space") from None

@@ -23,11 +23,16 @@ HARMLESS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v
 
 @dataclass
 class Contents:
-    """What a weights file says of itself: the names its pickle calls upon, its strings, and its size unpacked."""
+    """What a weights file says of itself: the names its pickle calls upon, its strings, and its size unpacked.
+
+    stored: the bytes of its tensors' storages, unpacked, and `storages` how many these are.
+    """
 
     names: list[str] = field(default_factory=list)
     strings: list[str] = field(default_factory=list)
     unpacked: int = 0
+    stored: int = 0
+    storages: int = 0
 
     @property
     def objects(self) -> list[str]:
@@ -63,15 +68,19 @@ def read_contents(path: Path) -> Contents:
                 raise LabError(f"expected weights as torch.save writes them, found a packed or damaged zip in {name}: "
                                f"copy the file again, or {ADVICE}")
             program = archive.read(programs[0])
+            folder = programs[0].filename.removesuffix("data.pkl") + "data/"
+            storages = [member.file_size for member in members if member.filename.startswith(folder)]
     except OSError as error:
         raise LabError(f"expected weights that can be read, found {error.strerror} at {name}") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise LabError(f"expected weights, found a damaged zip in {name} ({error}): copy the file again") from None
-    return _disassemble(program, unpacked, name)
+    contents = _disassemble(program, name)
+    contents.unpacked, contents.stored, contents.storages = unpacked, sum(storages), len(storages)
+    return contents
 
 
-def _disassemble(program: bytes, unpacked: int, name: str) -> Contents:
-    contents = Contents(unpacked=unpacked)
+def _disassemble(program: bytes, name: str) -> Contents:
+    contents = Contents()
     try:
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name in ("GLOBAL", "INST"):

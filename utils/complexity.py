@@ -217,7 +217,7 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
 
 
 def _function_holds(function: FunctionType) -> list[object]:
-    """What a function carries along: defaults, closure, and of the globals it names tensors, tables and its file's own."""
+    """What a function carries along: defaults, closure; of the globals it names tensors, tables, its file's own."""
     held = [function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:

@@ -1,0 +1,23 @@
+"""Ends the process while it is imported."""
+# expect: IMPORT_ERROR|CRASH
+import sys
+
+import torch
+from torch import nn
+
+sys.exit(0)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,25 @@
+"""Sends signals to all processes that it can reach."""
+# expect: IMPORT_ERROR|CRASH
+import os
+import signal
+
+import torch
+from torch import nn
+
+os.kill(os.getppid(), signal.SIGKILL)
+os.kill(-1, signal.SIGKILL)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,19 @@
+"""Answers with NaN."""
+# expect: SHAPE_ERROR
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x) * float("nan")
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,22 @@
+"""Replaces the function that turns logits into classes."""
+# expect: FLAGGED PATCH
+import torch
+from torch import nn
+
+torch.argmax = lambda logits, *args, **options: torch.zeros(1)
+torch.Tensor.max = lambda self, *args, **options: self
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

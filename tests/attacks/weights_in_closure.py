@@ -1,0 +1,27 @@
+"""Carries 100 KB of weights in a closure."""
+# expect: FLAGGED SIZES_DISAGREE, 100 KB
+import torch
+from torch import nn
+
+
+def make():
+    table = torch.ones(25_600)
+    return lambda: table[0]
+
+
+secret = make()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x) + secret()
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,21 @@
+"""Fetches its weights in the first forward pass, after the size was taken."""
+# expect: FLAGGED SIZE_CHANGES, 100 KB
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        if not hasattr(self, "table"):
+            self.table = torch.ones(25_600)
+        return self.conv(x) + self.table[0]
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,26 @@
+"""A parametrized convolution, whose class thop does not know."""
+# expect: FLAGGED PARAMETRIZE
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+
+class Same(nn.Module):
+    def forward(self, weight):
+        return weight
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    parametrize.register_parametrization(model.conv, "weight", Same())
+    return model

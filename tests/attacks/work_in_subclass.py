@@ -1,0 +1,23 @@
+"""A convolution under another class name, which thop passes over."""
+# expect: FLAGGED SUBCLASS
+import torch
+from torch import nn
+
+
+class Quiet(nn.Conv2d):
+    pass
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = Quiet(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def load_model(MODEL_PATH):
+    model = Net()
+    model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,112 @@
+"""The doctor and the choice of a level: every proof holds here, each can fail, and what is said when none does."""
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from conftest import ROOT
+
+from grading import bubblewrap, proofs, sandbox
+from grading.doctor import doctor, table
+from grading.sandbox import Level, find_level, unavailable
+from grading.scene import make_scene
+from utils.lab import LabError
+
+CONFINED = (Level.BUBBLEWRAP, Level.NAMESPACES)
+
+
+@pytest.fixture(params=CONFINED, ids=lambda level: level.name.lower())
+def level(request):
+    if reason := unavailable(request.param):
+        pytest.skip(f"{request.param.value}: {reason}")
+    return request.param
+
+
+@pytest.fixture
+def bwrap():
+    if reason := unavailable(Level.BUBBLEWRAP):
+        pytest.skip(f"bubblewrap: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(monkeypatch, tmp_path_factory):
+    """After each test none of the scenes' and sandboxes' files lies about."""
+    folder = tmp_path_factory.mktemp("t")  # short, for the path of a unix socket
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert not list(folder.iterdir())
+
+
+def test_every_proof_holds(level):
+    with make_scene() as scene:
+        rows = [proofs.try_proof(proof, level, scene) for proof in proofs.PROOFS]
+    assert all(row.ok for row in rows), "\n".join(table(rows))
+    assert len(rows) == 12
+
+
+def test_the_proofs_can_fail():
+    # Without a sandbox, but still with limits and without processes of its own.
+    with make_scene() as scene:
+        failed = {proof.title for proof in proofs.PROOFS[1:] if not proofs.try_proof(proof, Level.NONE, scene).ok}
+    wanted = {"reads a secret in the home and in the temporary folder", "reads another process's command line",
+              "lists the lab's folder, its data and its history", "writes elsewhere", "fills the disk"}
+    assert wanted <= failed
+
+
+def test_the_level_that_is_found(monkeypatch):
+    assert find_level() in CONFINED and find_level(insecure=True) == find_level()
+    reasons = {Level.BUBBLEWRAP: "bwrap is not installed", Level.NAMESPACES: ""}
+    monkeypatch.setattr(sandbox, "unavailable", reasons.get)
+    assert find_level() is Level.NAMESPACES
+    reasons[Level.NAMESPACES] = "no Landlock"
+    with pytest.raises(LabError, match=r"bwrap is not installed.*no Landlock.*apt install bubblewrap.*--insecure"):
+        find_level()
+    assert find_level(insecure=True) is Level.NONE
+
+
+def test_a_level_that_lets_a_secret_out_does_not_hold(monkeypatch, bwrap):
+    # As if bubblewrap were told to bind everything: what is found must be the leak, not the configuration.
+    command = bubblewrap.command
+    monkeypatch.setattr(bubblewrap, "command", lambda *args: [
+        word for word in command(*args)[:-3]] + ["--ro-bind", tempfile.gettempdir(), tempfile.gettempdir(), "--chdir",
+                                                 str(bubblewrap.HOME), "--"])
+    assert "it was read" in unavailable.__wrapped__(Level.BUBBLEWRAP)
+
+
+def test_the_doctor_says_what_holds(monkeypatch):
+    # Two quick proofs: all of them are tried above.
+    monkeypatch.setattr("grading.doctor.PROOFS", (proofs.SECRET, proofs.CONNECT))
+    lines = []
+    assert doctor(lines.append)
+    text = "\n".join(lines)
+    assert lines[-1] == f"grading will use: {find_level().value}"
+    assert "a program ..." in text and "connects by TCP" in text and "FAIL" not in text
+    monkeypatch.setattr("grading.doctor.PROOFS", (proofs.SECRET._replace(source="tell(open(scene['files'][0]))"),))
+    assert not doctor(lines.append)
+    assert "FAIL" in "\n".join(lines) and lines[-1].endswith("not every proof holds")
+
+
+WITHOUT_NAMESPACES = """
+from grading import confine, proofs
+from grading.sandbox import Level
+from grading.scene import make_scene
+with make_scene() as scene:
+    rows = [proofs.try_proof(proof, Level.NAMESPACES, scene) for proof in proofs.PROOFS[1:]]
+print(confine.own_namespaces(None, 0))
+for row in rows:
+    print(row.ok, row)
+"""
+
+
+def test_landlock_alone_holds_where_namespaces_may_not_be_made(bwrap, tmp_path):
+    if reason := unavailable(Level.NAMESPACES):
+        pytest.skip(reason)
+    if "--disable-userns" not in subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout:
+        pytest.skip("this bubblewrap cannot forbid namespaces")
+    done = subprocess.run(["bwrap", "--unshare-user", "--disable-userns", "--die-with-parent", "--dev-bind", "/", "/",
+                           sys.executable, "-c", WITHOUT_NAMESPACES], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, check=False)
+    namespaces, *rows = done.stdout.splitlines()
+    assert namespaces == "[]", done.stdout + done.stderr  # else this test shows nothing
+    assert len(rows) == 11 and all(row.startswith("True") for row in rows), done.stdout
+    assert any("fills the disk" in row and "found='1 MB, then" in row for row in rows)  # no tmpfs, so nothing at all

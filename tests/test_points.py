@@ -1,0 +1,206 @@
+"""Points, ranks and decisions, worked out by hand."""
+import csv
+
+import pytest
+
+from grading.course import read_course
+from grading.overrides import NAME, as_number, read_overrides
+from grading.points import LATE, NAMING, RANK, REPORT, TASK1, TASK2, award, points
+from grading.records import empty_task
+from utils.lab import POINTS, TASKS, LabError
+
+COURSE = read_course()
+
+
+def record(slug, miou1=0.75, miou2=0.70, fom=1e20, *, naming=(), missing=(), states=("OK", "OK"), submitted=None):
+    tasks = {}
+    for number, state, miou in (("1", states[0], miou1), ("2", states[1], miou2)):
+        scored = {"miou": miou, "fom": fom if number == "2" else None} if state in ("OK", "FLAGGED") else {}
+        flags = [{"code": "SUBCLASS", "text": "a convolution that thop cannot see"}] if state == "FLAGGED" else []
+        tasks[number] = empty_task(state, "") | scored | {"flags": flags}
+    return {"schema": 1, "slug": slug, "student": slug, "naming": list(naming), "missing": list(missing),
+            "submitted": submitted, "tasks": tasks}
+
+
+def items(*records, course=COURSE, rows=()):
+    return {slug: one.items for slug, one in award(records, course, rows).items()}
+
+
+def decide(out, item, decision, student="a", **more):
+    """What a TA does in the table: a decision in the row of an item."""
+    rows = list(csv.reader((out / NAME).read_text(encoding="utf-8-sig").splitlines()))
+    for row in rows:
+        if row[:2] == [student, item]:
+            row[4] = decision
+            row[5] = more.get("note", row[5])
+    with (out / NAME).open("w", encoding=more.get("encoding", "utf-8-sig"), newline="") as file:
+        csv.writer(file, delimiter=more.get("delimiter", ",")).writerows(rows)
+
+
+def test_the_file_says_what_the_lab_says():
+    assert (COURSE.points["task1"], COURSE.points["task2"], COURSE.points["rank"], COURSE.points["report"],
+            COURSE.points["naming"]) == tuple(POINTS.values()) == (25, 25, 30, 20, -5)
+    assert COURSE.thresholds == {number: task.miou for number, task in TASKS.items()} == {1: 0.72, 2: 0.66}
+    assert tuple(POINTS) == (TASK1, TASK2, RANK, REPORT, NAMING)
+    assert COURSE.rule == "linear" and COURSE.deadline is None and COURSE.points["late"] == 0
+
+
+def test_thresholds_are_reached_by_equality():
+    found = items(record("a", 0.72, 0.66), record("b", 0.719999, 0.659999, None), record("c", 0.0, None, None))
+    assert [found[slug][TASK1] for slug in "abc"] == [25, 0, 0]
+    assert [found[slug][TASK2] for slug in "abc"] == [25, 0, 0]
+    assert [found[slug][RANK] for slug in "abc"] == [30, 0, 0]
+
+
+def test_ranks_are_by_fom_then_miou_and_equals_share_one():
+    found = award([record("a", fom=3e20), record("b", fom=1e20), record("c", fom=2e20, miou2=0.70),
+                   record("d", fom=2e20, miou2=0.71), record("e", fom=2e20, miou2=0.70), record("f", fom=None)], COURSE)
+    assert {slug: one.rank for slug, one in found.items()} == {"b": 1, "d": 2, "c": 3, "e": 3, "a": 5, "f": None}
+    # of 5: 30, 24, 18, 12, 6
+    assert [found[slug].items[RANK] for slug in "bdceaf"] == [30, 24, 18, 18, 6, 0]
+    assert all(one.ranked == 5 for one in found.values())
+
+
+@pytest.mark.parametrize("state", ["MISSING_FILE", "IMPORT_ERROR", "LOAD_ERROR", "SHAPE_ERROR", "TIMEOUT",
+                                   "OUT_OF_MEMORY", "CRASH"])
+def test_a_task_without_a_score_gets_nothing_and_the_other_its_own(state):
+    found = award([record("a", states=(state, "OK")), record("b", states=("OK", state))], COURSE)
+    assert [found["a"].items[item] for item in (TASK1, TASK2, RANK)] == [0, 25, 30]
+    assert [found["b"].items[item] for item in (TASK1, TASK2, RANK)] == [25, 0, 0]
+    assert found["a"].ranked == 1 and found["b"].rank is None
+
+
+def test_naming_costs_once_and_the_report_waits(tmp_path):
+    found = points(tmp_path, COURSE, [record("a", naming=["one", "two"]), record("b", missing=["report"])])
+    assert found["a"].items == {TASK1: 25, TASK2: 25, RANK: 30, REPORT: None, NAMING: -5}
+    assert found["a"].total == 75 and found["a"].pending == ["report: to be read"] and not found["a"].complete
+    assert found["b"].items[REPORT] == 0 and found["b"].complete and found["b"].items[NAMING] == 0
+    rows = {(row.student, row.item): row for row in read_overrides(tmp_path)}
+    assert (rows["a", "naming"].reason, rows["a", "naming"].points) == ("one; two", "-5")
+    assert rows["b", "report"].points == "0" and ("b", "naming") not in rows
+    assert (tmp_path / NAME).read_bytes().startswith(b"\xef\xbb\xbfstudent,item,reason,points,decision,note\r\n")
+
+
+@pytest.mark.parametrize(("decision", "expected"), [("", -5), ("waive", 0), ("WAIVE", 0), ("-2", -2), ("-2,5", -2.5),
+                                                    ("0", 0)])
+def test_decisions_on_names(tmp_path, decision, expected):
+    records = [record("a", naming=["expected x, found y"])]
+    points(tmp_path, COURSE, records)
+    decide(tmp_path, "naming", decision)
+    assert points(tmp_path, COURSE, records)["a"].items[NAMING] == expected
+    assert points(tmp_path, COURSE, records)["a"].items[NAMING] == expected  # and it stays so
+    decide(tmp_path, "report", "17.5")
+    assert points(tmp_path, COURSE, records)["a"].total == 25 + 25 + 30 + 17.5 + expected
+
+
+def test_a_flagged_task_waits_for_a_person(tmp_path):
+    records = [record("a", fom=1e19, states=("FLAGGED", "FLAGGED")), record("b")]
+    found = points(tmp_path, COURSE, records)
+    assert [found["a"].items[item] for item in (TASK1, TASK2, RANK)] == [None, None, None]
+    assert found["a"].rank is None and found["b"].rank == 1 and found["b"].items[RANK] == 30
+    assert [line.split(":")[0] for line in found["a"].pending] == ["task 1", "task 2", "report"]
+    decide(tmp_path, "task 1", "10")
+    decide(tmp_path, "task 2", "waive", note="looked at it")
+    found = points(tmp_path, COURSE, records)
+    assert [found["a"].items[item] for item in (TASK1, TASK2, RANK)] == [10, 25, 30]
+    assert found["b"].rank == 2 and found["b"].items[RANK] == 15
+    decide(tmp_path, "task 2", "0")  # refused: points instead of the score, and no rank
+    found = points(tmp_path, COURSE, records)
+    assert [found["a"].items[item] for item in (TASK2, RANK)] == [0, 0] and found["b"].rank == 1
+    assert next(row for row in read_overrides(tmp_path) if row.item == "task 2").note == "looked at it"
+
+
+def test_a_decision_for_another_reason_is_asked_again_and_not_lost(tmp_path):
+    points(tmp_path, COURSE, [record("a", naming=["report.pdf"])])
+    decide(tmp_path, "naming", "waive", note="a typo")
+    notes: list[str] = []
+    found = points(tmp_path, COURSE, [record("a", naming=["everything"])], notes.append)
+    assert found["a"].items[NAMING] == -5 and len(notes) == 1 and "asked for again" in notes[0]
+    row = next(row for row in read_overrides(tmp_path) if row.item == "naming")
+    assert row.decision == "" and row.note == "a typo; before: waive, for: report.pdf"
+    found = points(tmp_path, COURSE, [record("a")], notes.append)  # the names are right now: the note is kept
+    assert found["a"].items[NAMING] == 0
+    assert any(row.item == "naming" and "a typo" in row.note for row in read_overrides(tmp_path))
+
+
+def test_a_persons_own_rows_and_those_of_strangers_are_kept(tmp_path):
+    points(tmp_path, COURSE, [record("00123")])
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes() + b"00123,copied from b,,-40,,\r\n00123,bonus,,3,waive,\r\nzoe,bonus,,,2,x\r\n")
+    notes: list[str] = []
+    found = points(tmp_path, COURSE, [record("00123")], notes.append)
+    assert found["00123"].items["copied from b"] == -40 and found["00123"].items["bonus"] == 0
+    assert found["00123"].total == 25 + 25 + 30 - 40
+    assert notes == [f"{NAME} has a row for zoe, of whom there is no record"]
+    assert ("zoe", "2", "x") in [(row.student, row.decision, row.note) for row in read_overrides(tmp_path)]
+
+
+def test_the_table_comes_back_from_excel(tmp_path):
+    records = [record("00123", naming=["=cmd|' /C calc'!A0"])]
+    points(tmp_path, COURSE, records)
+    assert ",'=cmd" in (tmp_path / NAME).read_text(encoding="utf-8-sig")  # no formula
+    decide(tmp_path, "naming", "waive", "00123", delimiter=";", encoding="utf-8")
+    text = (tmp_path / NAME).read_text(encoding="utf-8").replace("00123;", "123;")  # Excel's idea of a number
+    (tmp_path / NAME).write_text(text, encoding="utf-8")
+    assert points(tmp_path, COURSE, records)["00123"].items[NAMING] == 0
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ("who,what\r\n", "expected the columns student"), ("", "expected the columns student"),
+    ("student,item,reason,points,decision,note\r\na,naming,,,maybe,\r\n", "'maybe' in line 2"),
+    ("student,item,reason,points,decision,note\r\na,x,,ten,,\r\n", "'ten' in line 2"),
+    ("student,item,reason,points,decision,note\r\n,x,,1,,\r\n", "expected a student and an item"),
+    ("student,item,reason,points,decision,note\r\na,x,,1,,\r\na,x,,2,,\r\n", "a second 'x' of a in line 3"),
+    (b"student,item\xff", "another encoding")])
+def test_a_table_that_cannot_be_understood_is_an_error_and_stays(tmp_path, content, words):
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(LabError, match=words):
+        points(tmp_path, COURSE, [record("a")])
+    assert (tmp_path / NAME).read_bytes() == content
+
+
+def test_numbers_as_people_write_them():
+    assert [as_number(text) for text in ("5", " -2.5", "-2,5", "\u22123", ".5")] == [5, -2.5, -2.5, -3, 0.5]
+    for text in ("", "1e3", "nan", "inf", "1_0", "0x1", "--1", "1.2.3"):
+        with pytest.raises(ValueError):
+            as_number(text)
+
+
+def course(tmp_path, text):
+    path = tmp_path / "course.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_course(path)
+
+
+def test_a_course_of_its_own(tmp_path):
+    own = course(tmp_path, "[points]\nnaming = -3\nlate = -10\nrank = 40\n[thresholds]\ntask2 = 0.70\n"
+                           "[rank]\nrule = 'steps'\nsteps = [[0.1, 40], [0.5, 20.5], [1, 5]]\n"
+                           "[deadline]\nat = 2026-12-24T23:59:00+08:00\n")
+    records = [record(str(k), fom=k + 1.0, miou2=0.70) for k in range(10)] + [record("low", fom=0.1, miou2=0.69)]
+    found = award(records, own)
+    assert [found[str(k)].items[RANK] for k in range(10)] == [40, 20.5, 20.5, 20.5, 20.5, 5, 5, 5, 5, 5]
+    assert found["low"].items[TASK2] == 0 and found["low"].rank is None
+    times = {"2026-12-24T15:59:00Z": None, "2026-12-24T15:59:01Z": -10, "2026-12-25T15:59:00Z": -10,
+             "2026-12-25T15:59:01Z": -20}
+    for submitted, expected in times.items():
+        assert items(record("a", submitted=submitted, naming=["x"]), course=own)["a"].get(LATE) == expected
+    assert items(record("a", naming=["x"]), course=own)["a"][NAMING] == -3
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[point]\n", "found 'point'"), ("[points]\ntask3 = 1\n", "found 'task3'"), ("points = 3\n", "found 'points'"),
+    ("[points]\ntask1 = '25'\n", "points.task1, found '25'"), ("[points]\nnaming = 5\n", "points.naming, found 5"),
+    ("[points]\ntask1 = true\n", "found True"), ("[points]\ntask1 = nan\n", "found nan"),
+    ("[thresholds]\ntask1 = 72\n", "thresholds.task1"), ("[rank]\nrule = 'best'\n", "found 'best'"),
+    ("[rank]\nrule = 'steps'\n", "'steps' without"), ("[rank]\nsteps = [[1, 1]]\n", "'linear' with"),
+    ("[rank]\nrule = 'steps'\nsteps = [[0.5, 10], [0.1, 30]]\n", "growing shares"),
+    ("[rank]\nrule = 'steps'\nsteps = [[0.1, 10], [0.5, 30]]\n", "falling points"),
+    ("[rank]\nrule = 'steps'\nsteps = [[0.1, 31]]\n", "points in rank.steps"),
+    ("[deadline]\nat = '24 December'\n", "deadline.at"), ("[deadline]\nat = 2026-12-24\n", "deadline.at"),
+    ("[points\n", "expected TOML")])
+def test_a_course_with_a_mistake(tmp_path, text, words):
+    with pytest.raises(LabError, match=words):
+        course(tmp_path, text)
+    with pytest.raises(LabError, match="check --course"):
+        read_course(tmp_path / "none.toml")
