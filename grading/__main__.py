@@ -35,7 +35,7 @@ def add_release(commands: argparse._SubParsersAction) -> None:
 
 
 def run_release(args: argparse.Namespace) -> None:
-    from grading.release import release, report
+    from grading.kit.release import release, report
     from utils.lab import ROOT
 
     print(report(release(ROOT, args.out, args.data, args.trial)))
@@ -49,7 +49,7 @@ def add_doctor(commands: argparse._SubParsersAction) -> None:
 
 
 def run_doctor(_args: argparse.Namespace) -> None:
-    from grading.doctor import doctor
+    from grading.sandbox.doctor import doctor
     from utils.lab import LabError
 
     if not doctor():

@@ -8,8 +8,6 @@ import argparse
 import contextlib
 import re
 import secrets
-import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,8 +22,8 @@ from utils.terminal import bar_stream
 # What loads torch is imported where it is needed: `python -m grading --help` is asked more often than it is graded.
 if TYPE_CHECKING:
     from grading.course import Course
+    from grading.intake.roster import Student
     from grading.marking import Bench, Trial
-    from grading.roster import Student
     from grading.sandbox import Level, Limits
 
 A_PICTURE = 2.0  # seconds of wall time that a picture may take, where no limit is given
@@ -73,11 +71,11 @@ def grade(submissions: Path, data: Path | None, out: Path, *, jobs: int | None =
     written; what is wrong with single submissions stands in their records.
     """
     from grading.course import read_course
+    from grading.intake.submissions import find_submissions
     from grading.overrides import read_overrides
     from grading.points import points
     from grading.records import read_records
     from grading.sandbox import find_level
-    from grading.submissions import find_submissions
 
     submissions, out = Path(submissions), Path(out)
     _check(submissions, out, jobs, shard, device)
@@ -169,7 +167,7 @@ def _hash(text: str) -> str:
 
 def _enroll(found: list, scratch: Path, workers: int) -> "list[Student]":
     """The class, each submission looked into once."""
-    from grading.roster import enroll, look_into
+    from grading.intake.roster import enroll, look_into
     from grading.workers import work_off
 
     looks = {}

@@ -93,7 +93,7 @@ def judge_file(subject: str, path: Path) -> list[Finding]:
 
 def main() -> None:
     """The process: a question a line on stdin, an answer a line on stdout, until stdin ends."""
-    from grading.weightprint import fingerprint
+    from grading.similarity.weightprint import fingerprint
 
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints is no answer

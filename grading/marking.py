@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grading.intake.opening import MachineError, Opened, open_submission
+from grading.intake.roster import Student
 from grading.judge import Judge
-from grading.opening import MachineError, Opened, open_submission
 from grading.panels import write_panels
 from grading.records import SCHEMA, clean, digest, empty_task, print_path, source_path, versions
-from grading.roster import Student
 from handin.names import PARTS
 from utils.files import replacing, write_json
 from utils.lab import TASKS, LabError, Task

@@ -3,8 +3,8 @@
     REPORT/records/<slug>.json      the slug is the student's number, or what can be made of the folder's name
     REPORT/pictures/<slug>/         the worst pictures of each task, task1_0.png and so on
     REPORT/sources/<slug>/          for similarity: network_task1.py as it was handed in, model_task1.json the
-                                    fingerprint of the weights (grading.weightprint), both for each task where there is
-                                    one
+                                    fingerprint of the weights (grading.similarity), both for each task where there
+                                    is one
 
 A record's key says what it was made from (the files, the data, the grader, the limits); while that stays the same, the
 record stands. What a submission says of itself has been through a sandbox before it gets here, and is text.
@@ -34,9 +34,11 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 # Rooms whose sources a record rests on, and the files among them that only read records or make the kit.
 SOURCES = ("grading", "handin", "utils", "dataset")
 READERS = {"grading/" + name for name in (
-    "__main__.py", "archive.py", "charts.py", "checks.py", "class_page.py", "contents.py", "course.py", "doctor.py",
-    "entries.py", "gradebook.py", "leaks.py", "overrides.py", "page.py", "pair_page.py", "points.py", "pseudonyms.py",
-    "release.py", "report.py", "similarity.py", "strip.py", "student_page.py", "trial.py", "winnow.py")}
+    "__main__.py", "course.py", "overrides.py", "points.py", "report.py", "sandbox/doctor.py",
+    "similarity/pairs.py", "similarity/winnow.py",
+    *(f"kit/{name}.py" for name in ("__init__", "archive", "checks", "contents", "leaks", "release", "strip", "trial")),
+    *(f"pages/{name}.py" for name in ("__init__", "charts", "class_page", "entries", "gradebook", "page", "pair_page",
+                                      "pseudonyms", "student_page")))}
 
 
 def empty_task(state: str, why: str) -> dict:

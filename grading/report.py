@@ -15,17 +15,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from grading.class_page import class_page
 from grading.course import Course, read_course
-from grading.entries import Entry, make_entries
-from grading.gradebook import grades_csv, gradescope
 from grading.overrides import read_overrides
-from grading.pair_page import pair_page
+from grading.pages.class_page import class_page
+from grading.pages.entries import Entry, make_entries
+from grading.pages.gradebook import grades_csv, gradescope
+from grading.pages.pair_page import pair_page
+from grading.pages.pseudonyms import pseudonyms
+from grading.pages.student_page import student_page
 from grading.points import NAMING, RANK, REPORT, TASK1, TASK2, points
-from grading.pseudonyms import pseudonyms
 from grading.records import print_path, read_records, source_path
-from grading.similarity import Pair, Submission, find_pairs
-from grading.student_page import student_page
+from grading.similarity.pairs import Pair, Submission, find_pairs
 from utils.files import replacing, write_json
 from utils.lab import TASKS, LabError
 

@@ -6,10 +6,10 @@ import tempfile
 import pytest
 from conftest import ROOT
 
-from grading import bubblewrap, proofs, sandbox
-from grading.doctor import doctor, table
-from grading.sandbox import Level, find_level, unavailable
-from grading.scene import make_scene
+from grading import sandbox
+from grading.sandbox import Level, bubblewrap, find_level, proofs, unavailable
+from grading.sandbox.doctor import doctor, table
+from grading.sandbox.scene import make_scene
 from utils.lab import LabError
 
 CONFINED = (Level.BUBBLEWRAP, Level.NAMESPACES)
@@ -75,21 +75,22 @@ def test_a_level_that_lets_a_secret_out_does_not_hold(monkeypatch, bwrap):
 
 def test_the_doctor_says_what_holds(monkeypatch):
     # Two quick proofs: all of them are tried above.
-    monkeypatch.setattr("grading.doctor.PROOFS", (proofs.SECRET, proofs.CONNECT))
+    monkeypatch.setattr("grading.sandbox.doctor.PROOFS", (proofs.SECRET, proofs.CONNECT))
     lines = []
     assert doctor(lines.append)
     text = "\n".join(lines)
     assert lines[-1] == f"grading will use: {find_level().value}"
     assert "a program ..." in text and "connects by TCP" in text and "FAIL" not in text
-    monkeypatch.setattr("grading.doctor.PROOFS", (proofs.SECRET._replace(source="tell(open(scene['files'][0]))"),))
+    broken = proofs.SECRET._replace(source="tell(open(scene['files'][0]))")
+    monkeypatch.setattr("grading.sandbox.doctor.PROOFS", (broken,))
     assert not doctor(lines.append)
     assert "FAIL" in "\n".join(lines) and lines[-1].endswith("not every proof holds")
 
 
 WITHOUT_NAMESPACES = """
-from grading import confine, proofs
+from grading.sandbox import confine, proofs
 from grading.sandbox import Level
-from grading.scene import make_scene
+from grading.sandbox.scene import make_scene
 with make_scene() as scene:
     rows = [proofs.try_proof(proof, Level.NAMESPACES, scene) for proof in proofs.PROOFS[1:]]
 print(confine.own_namespaces(None, 0))

@@ -4,7 +4,7 @@ import ast
 import pytest
 from conftest import ROOT
 
-from grading.flags import LARGEST, read_source
+from grading.trials.flags import LARGEST, read_source
 
 PLAIN = '''
 """A U-Net as a student writes it."""

@@ -139,7 +139,7 @@ def test_other_data_under_the_same_names_is_graded_anew(room, sample, no_judge, 
 
 
 def test_the_version_of_the_grader_follows_its_sources(tmp_path):
-    for name in ("grading/trials.py", "grading/page.py", "utils/metric.py", "training/losses.py"):
+    for name in ("grading/trials/__init__.py", "grading/pages/page.py", "utils/metric.py", "training/losses.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a = 1\n")
 
@@ -147,10 +147,10 @@ def test_the_version_of_the_grader_follows_its_sources(tmp_path):
         return grader_version.__wrapped__(tmp_path)
 
     first = version()
-    for name in ("grading/page.py", "training/losses.py"):  # no record rests on them
+    for name in ("grading/pages/page.py", "training/losses.py"):  # no record rests on them
         (tmp_path / name).write_text("a = 2\n")
     assert version() == first
-    for name in ("grading/trials.py", "utils/metric.py"):
+    for name in ("grading/trials/__init__.py", "utils/metric.py"):
         (tmp_path / name).write_text("a = 2\n")
         assert version() != first
         first = version()
@@ -159,7 +159,8 @@ def test_the_version_of_the_grader_follows_its_sources(tmp_path):
 def test_what_only_reads_records_is_not_loaded_where_they_are_made():
     from grading.records import READERS
 
-    done = subprocess.run([sys.executable, "-c", "import sys, grading.marking, grading.trials, grading.weightprint\n"
+    done = subprocess.run([sys.executable, "-c", "import sys, grading.marking, grading.trials\n"
+                           "import grading.similarity.weightprint\n"
                            "print(*(name for name in sys.modules if name.startswith('grading.')))"], cwd=ROOT,
                           capture_output=True, text=True, check=True)
     loaded = {name.replace(".", "/") + ".py" for name in done.stdout.split()}

@@ -16,12 +16,12 @@ import pytest
 import torch
 from conftest import ROOT, load_file, run_command
 
-from grading import release as release_module
-from grading.archive import FORMATS, TIME, unpack_archive
-from grading.checks import read_texts
-from grading.contents import FOLDERS, STUDENTS, kit_files
-from grading.leaks import OPEN, Text, _words, find_leaks, telling_lines
-from grading.release import release, report
+from grading.kit import release as release_module
+from grading.kit.archive import FORMATS, TIME, unpack_archive
+from grading.kit.checks import read_texts
+from grading.kit.contents import FOLDERS, STUDENTS, kit_files
+from grading.kit.leaks import OPEN, Text, _words, find_leaks, telling_lines
+from grading.kit.release import release, report
 from handin.fixed import changed_files
 from utils.lab import TASKS, LabError
 

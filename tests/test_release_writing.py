@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, assert_one_line_error, run_command
 
 from dataset.reader import list_split
-from grading.archive import FORMATS, unpack_archive
-from grading.release import release
+from grading.kit.archive import FORMATS, unpack_archive
+from grading.kit.release import release
 from utils.lab import LabError
 
 

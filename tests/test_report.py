@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT
 from made_records import ATTACK, PEOPLE, slug_of, write_class
 
-from grading.charts import Point, color_of, scatter
-from grading.page import document, log_text, text
-from grading.pseudonyms import pseudonyms
+from grading.pages.charts import Point, color_of, scatter
+from grading.pages.page import document, log_text, text
+from grading.pages.pseudonyms import pseudonyms
 from grading.report import add_arguments, report
 from utils.lab import LabError
 
@@ -57,7 +57,7 @@ def pages(out):
 
 def test_every_page_is_whole_and_holds_nothing_but_ours(made):
     out, _, _ = made
-    script = (ROOT / "grading/assets/tables.js").read_text(encoding="utf-8").strip()
+    script = (ROOT / "grading/pages/assets/tables.js").read_text(encoding="utf-8").strip()
     assert len(pages(out)) == 1 + 26 + 1
     for path in pages(out):
         read = Reader(path.read_text(encoding="utf-8"))

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_command
 
-from grading import bubblewrap, seccomp, visible
-from grading.sandbox import Level, Limits, run, unavailable
+from grading.sandbox import Level, Limits, bubblewrap, run, seccomp, unavailable, visible
 from utils.lab import LabError
 
 MB = 1 << 20
@@ -217,7 +216,7 @@ def test_only_the_python_installation_and_the_code_are_there(bwrap, box):
     code = {"utils", "dataset", "grading"}
     venv = {Path(sys.prefix).relative_to(ROOT).parts[0]} if Path(sys.prefix).is_relative_to(ROOT) else set()
     assert seen[ROOT] == code | venv
-    assert seen[ROOT / "grading"] == {"launch.py", "seccomp.py", "landlock.py", "confine.py"}
+    assert seen[ROOT / "grading" / "sandbox"] == {"launch.py", "seccomp.py", "landlock.py", "confine.py"}
     assert seen[Path("/etc")] <= {"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime",
                                   "nsswitch.conf"}
     assert seen[Path("/box")] == {"tmp", "in"} and seen[Path("/box/tmp")] == set()

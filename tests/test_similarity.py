@@ -12,11 +12,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from grading import weightprint
-from grading.similarity import Submission, find_pairs, groups
-from grading.strip import strip_python
-from grading.weightprint import compare, fingerprint
-from grading.winnow import tokens, winnow
+from grading.kit.strip import strip_python
+from grading.similarity.pairs import Submission, find_pairs, groups, weightprint
+from grading.similarity.weightprint import compare, fingerprint
+from grading.similarity.winnow import tokens, winnow
 
 UNET = (ROOT / "network/network.py").read_text(encoding="utf-8")
 # The same task by somebody else's hand: other blocks, transposed convolutions, other order.

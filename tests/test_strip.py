@@ -2,7 +2,7 @@
 import nbformat
 import pytest
 
-from grading.strip import strip_notebook, strip_python, strip_text
+from grading.kit.strip import strip_notebook, strip_python, strip_text
 from utils.lab import LabError
 
 GOOD = """def f():

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from grading.opening import open_submission
+from grading.intake.opening import open_submission
+from grading.intake.roster import enroll, look_into
+from grading.intake.submissions import find_submissions
 from grading.records import clean, read_record, read_records, slug_of, write_record
-from grading.roster import enroll, look_into
-from grading.submissions import find_submissions
 from handin.unpack import member_name, unpack
 from utils.lab import HANDIN_FILES, LabError
 

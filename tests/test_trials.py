@@ -15,10 +15,10 @@ from conftest import load_file, run_command
 
 from dataset.dataset import Cityscapes
 from grading import sandbox
-from grading.claims import LARGEST, STAGES, read_claims
-from grading.costs import judge_costs
 from grading.sandbox import Limits, Outcome
 from grading.trials import PIXELS, stage_pictures, try_task
+from grading.trials.claims import LARGEST, STAGES, read_claims
+from grading.trials.costs import judge_costs
 from handin.weights import Contents, read_contents
 from utils.lab import TASKS, LabError
 

@@ -1,0 +1,1 @@
+"""Whatever was handed in, as students with files: found, opened safely, told apart."""

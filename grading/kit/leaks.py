@@ -1,0 +1,89 @@
+"""Proves that no line of a solution is left in the kit.
+
+What is compared: words and signs, one after another, so that spaces, indentation, line breaks, the kind of quotes and a
+comment behind a line make no difference. A solution's line counts as left wherever its run of words and signs occurs in
+a text of the kit: alone, within a longer line, broken over two, in a comment, a docstring or a notebook's prose.
+
+What is searched for: every line of a solution, and every line of comment between them, with at least FEWEST words and
+signs; its trailing comment and its last comma do not count. Shorter ones (`)`, `w = width`, `return y`) say nothing by
+themselves. OPEN lists the longer ones that say nothing either, each with its reason; there is no other exception.
+
+What this cannot see: a solution in other words, with other names for instance. It is a proof about lines.
+"""
+import io
+import re
+import tokenize
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from grading.kit.strip import Block, place
+
+FEWEST = 5
+WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
+OPEN = {
+    "super().__init__(": "how every constructor of a torch module begins, those of the hand-out as well",
+    "with precision.autocast():": "training.step tries a batch size so, and the notebooks' prose names it",
+}
+
+
+class Text(NamedTuple):
+    """A text of the kit: a file, or one cell of a notebook (from 1; 0 for a file)."""
+
+    file: str
+    cell: int
+    text: str
+
+
+class Line(NamedTuple):
+    """A line of a solution that must not be in the kit: where it stands in the repository, and its words and signs."""
+
+    place: str
+    text: str
+    run: str
+
+
+def telling_lines(blocks: Iterable[Block]) -> list[Line]:
+    """What no text of the kit may hold, from all solutions."""
+    found = []
+    for block in blocks:
+        if not block.task:
+            continue
+        for number, line in enumerate(_without_trailing_comments(block.solution).split("\n"), block.first + 1):
+            words = _words(line.strip().lstrip("#").rstrip(", \t"))
+            if len(words) >= FEWEST and not any(words == _words(text) for text in OPEN):
+                found.append(Line(block.place(number), line.strip(), _run(words)))
+    return found
+
+
+def find_leaks(blocks: Iterable[Block], texts: Iterable[Text]) -> list[str]:
+    """Each line of a solution that a text of the kit holds, as "PLACE IN THE KIT holds `LINE` of PLACE OF SOLUTION"."""
+    lines, leaks = telling_lines(blocks), []
+    for text in texts:
+        words = [(word, number) for number, line in enumerate(text.text.split("\n"), 1) for word in _words(line)]
+        run = _run([word for word, _ in words])
+        for line in lines:
+            at = run.find(line.run)
+            if at >= 0:
+                number = words[run.count(" ", 0, at)][1]
+                leaks.append(f"{place(text.file, text.cell, number)} holds `{line.text}` of {line.place}")
+    return leaks
+
+
+def _words(text: str) -> list[str]:
+    return WORD_OR_SIGN.findall(text.replace("'", '"'))
+
+
+def _run(words: list[str]) -> str:
+    return f" {' '.join(words)} "
+
+
+def _without_trailing_comments(code: str) -> str:
+    """The code without the comments that follow something in their line; those that have a line to themselves stay."""
+    lines = code.split("\n")
+    indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
+    dedented = "\n".join(line[indent:] for line in lines)
+    for token in tokenize.generate_tokens(io.StringIO(dedented).readline):
+        row, column = token.start[0] - 1, token.start[1] + indent
+        if token.type == tokenize.COMMENT and lines[row][:column].strip():
+            lines[row] = lines[row][:column]
+    return "\n".join(lines)

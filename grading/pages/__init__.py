@@ -1,0 +1,1 @@
+"""The report's tables and pages, made from records alone."""
