@@ -37,7 +37,7 @@ class Sizes:
 
 
 QUICK = Sizes(rounds=1, pairs=2, rows=16, passes=1, batch=2, train_batch=2, steps=2, gpu_batch=2, gpu_steps=2,
-              gpu_width=4, students=2, scored=3)
+              gpu_width=4, students=1, scored=2)
 
 
 class Cores(NamedTuple):

@@ -22,6 +22,46 @@ from utils.lab import HANDIN_FILES, TASKS
 ATTACKS = Path(__file__).resolve().parent / "attacks"
 PDF = b"%PDF-1.7\ntrailer\n%%EOF\n"
 
+# What two students add to the reference network of task 2.
+HALF = '''
+
+class Half(nn.Module):
+    """The network in 16 bits, for pictures and logits in 32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.half()).float()
+
+
+load_in_full = load_model
+
+
+def load_model(MODEL_PATH: str) -> nn.Module:
+    return Half(load_in_full(MODEL_PATH))
+'''
+TWICE = '''
+
+class Twice(nn.Module):
+    """The network's opinion of the picture and of its mirror image."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.model(x) + self.model(x.flip(3)).flip(3)) / 2
+
+
+load_once = load_model
+
+
+def load_model(MODEL_PATH: str) -> nn.Module:
+    return Twice(load_once(MODEL_PATH))
+'''
+
 
 def make_notebook(path: Path, *counts: int | None) -> Path:
     """A small notebook whose cells have these execution counts."""
@@ -88,6 +128,21 @@ def renamed_copy(folder: Path) -> None:
                 else tensor for name, tensor in weights.items()}, folder / "model_task1.pth")
 
 
+def half_precision(folder: Path) -> None:
+    """A cheaper network that is fair: it holds and computes its weights in 16 bits."""
+    path = folder / "network_task2.py"
+    path.write_text(path.read_text(encoding="utf-8") + HALF, encoding="utf-8")
+    weights = torch.load(folder / "model_task2.pth", weights_only=True)
+    torch.save({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()},
+               folder / "model_task2.pth")
+
+
+def twice(folder: Path) -> None:
+    """A dearer one: it looks at the picture and at its mirror image."""
+    path = folder / "network_task2.py"
+    path.write_text(path.read_text(encoding="utf-8") + TWICE, encoding="utf-8")
+
+
 def data_parallel(folder: Path) -> None:
     state = torch.load(folder / "model_task1.pth", weights_only=True)
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, folder / "model_task1.pth")
@@ -137,8 +192,8 @@ def not_run(folder: Path) -> None:
 GOOD, BAD = ("OK", "OK", False), ("OK", "OK", True)
 CLASS = (
     ("31355501", "Ada Lovelace", None, *GOOD),
-    ("31355502", "Alan Turing", None, *GOOD),
-    ("31355503", "王小明", None, *GOOD),
+    ("31355502", "Alan Turing", half_precision, *GOOD),
+    ("31355503", "王小明", twice, *GOOD),
     ("31355504", "Kurt Gödel", renamed_copy, *GOOD),
     ("31355505", "Grace Hopper", rename("model_task1.pth", "model_task1 (1).pth"), *BAD),
     ("31355506", "Edsger Dijkstra", rename("network_task2.py", "Network_Task2.py"), *BAD),

@@ -140,7 +140,7 @@ def test_other_data_under_the_same_names_is_graded_anew(room, sample, no_judge, 
 
 def test_the_version_of_the_grader_follows_its_sources(tmp_path):
     for name in ("grading/trials/__init__.py", "grading/pages/page.py", "utils/metric.py", "training/losses.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("a = 1\n")
 
     def version():

@@ -334,7 +334,7 @@ def test_the_command_tries_the_kit_and_prints_what_was_stripped(tmp_path):
     assert result.status == 0, result.stderr
     for name, number in STUDENTS.items():
         assert f"{name}: " in result.stdout and f"task {number}: " in result.stdout
-    for part in ("Makefile: 2 blocks", "hidden", "the layers of Down", "SHA-256", "passed", "skipped"):
+    for part in ("Makefile: 3 blocks", "hidden", "the layers of Down", "SHA-256", "passed", "skipped"):
         assert part in result.stdout, part
     assert "failed" not in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["DL_Lab5.zip"]

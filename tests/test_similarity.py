@@ -13,7 +13,8 @@ import torch
 from conftest import ROOT
 
 from grading.kit.strip import strip_python
-from grading.similarity.pairs import Submission, find_pairs, groups, weightprint
+from grading.similarity import weightprint
+from grading.similarity.pairs import Submission, find_pairs, groups
 from grading.similarity.weightprint import compare, fingerprint
 from grading.similarity.winnow import tokens, winnow
 

@@ -154,7 +154,7 @@ def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], w
     model.eval()
     matrices = []
     all_finite: Tensor | bool = True
-    with _deterministic():
+    with deterministic():
         for data, target in tqdm(loader, desc=description, unit="batch", file=bar_stream()):
             preds, finite = _classify(model, data, where)
             all_finite = finite & all_finite
@@ -168,7 +168,7 @@ def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], w
 
 
 @contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
+def deterministic() -> Iterator[None]:
     """Turns off what lets two machines of one kind differ: TF32 products and cuDNN's choice by timing."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark, cudnn.deterministic

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.augment import normalise
 from utils.complexity import Profile, count_size, profile_model
-from utils.evaluation import _deterministic, check_output, check_weights, load_network, predict, student_code
+from utils.evaluation import check_output, check_weights, deterministic, load_network, predict, student_code
 from utils.lab import INPUT_SIZE, LabError
 from utils.machine import keep_memory
 
@@ -185,7 +185,7 @@ def try_submission(network: Path, weights: Path, pictures: Path, count: int, dev
     model.to(device)
     smallest, largest = None, 0
     picture = torch.empty(1, *INPUT_SIZE, 3, dtype=torch.uint8)
-    with pictures.open("rb") as file, _deterministic():
+    with pictures.open("rb") as file, deterministic():
         for _ in range(count):
             if file.readinto(picture.numpy()) != picture.numel():
                 raise LabError(f"expected {count} pictures, found fewer in {pictures.name}")
