@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, sandbox_level
 
 from grading import sandbox
 from grading.trials import stage_pictures, try_task
@@ -67,7 +67,7 @@ def arena(tmp_path_factory):
     words = {"@LABEL@": bait["label_labelIds.png"], "@NEIGHBOUR@": bait["neighbour"], "@SECRET@": home_secret,
              "@PORT@": listener.getsockname()[1], "@CANARY@": folder / "canary"}
     stage = stage_pictures(images, bait["staged"], b"secret of the run")
-    level = sandbox.find_level()
+    level = sandbox_level()
 
     def attempt(source: str | bytes, name: str, weights: Path | None = None, extra: dict[str, str] | None = None):
         place = bait["in"] / name
