@@ -1,5 +1,4 @@
 """Makes the starter kit: stages it without solutions, checks it, tries it, and writes the archive in one step."""
-import hashlib
 import itertools
 import os
 import sys
@@ -17,6 +16,7 @@ from grading.kit.checks import check_kit
 from grading.kit.contents import STUDENTS, kit_files, version
 from grading.kit.strip import Block, strip_notebook, strip_python, strip_text
 from grading.kit.trial import try_kit
+from grading.records import file_digest
 from handin.fixed import MANIFEST, write_manifest
 from utils.files import replacing
 from utils.lab import DEFAULT_DATA, SAMPLE_DATA, LabError
@@ -63,7 +63,7 @@ def release(root: Path, out: Path, data: Path | None = None, trial: bool = True)
             write_archive(temporary, kind, top, itertools.chain(files, bar))
     if pictures:
         print("reading the archive for its checksum", file=sys.stderr)
-    return Release(out, made_from, out.stat().st_size, len(files) + len(pictures), _sha256(out), blocks, tried)
+    return Release(out, made_from, out.stat().st_size, len(files) + len(pictures), file_digest(out), blocks, tried)
 
 
 def stage(root: Path, kit: Path) -> tuple[list[str], list[Block], str]:
@@ -147,11 +147,3 @@ def _check_same(kit: Path, unpacked: Path, names: list[str]) -> None:
     if found != names or different:
         strange = (different + sorted(set(found) ^ set(names)))[0]
         raise LabError(f"expected the archive to unpack to what was packed, found another {strange}: report this fault")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
