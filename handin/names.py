@@ -71,12 +71,18 @@ def check_id(student_id: str) -> str:
     return student_id
 
 
+def is_packed(folder: Path) -> bool:
+    """Whether a folder bears the name that handin.pack gives it; one that is alone costs nobody points."""
+    return re.fullmatch(rf"Lab05_{STUDENT_ID}", folder.name) is not None
+
+
 def read_folder(folder: Path, student_id: str | None = None) -> Handin:
     """Finds the seven files in `folder`, by their right names or by what else they can be told from.
 
     A file of a right name is that part; what is left is looked for under other spellings, then by the words in its
-    name, then by its content, then by elimination. Files in folders below are found and cost the name. With a
-    `student_id` the names must carry it; without, the one that most of them carry.
+    name, then by its content, then by elimination. Files in folders below are found and cost the name, but for a lone
+    folder Lab05_ID, as handin.pack makes it. With a `student_id` the names must carry it; without, the one that most
+    of them carry.
 
     Raises LabError if there is no such folder, it may not be read or holds no file.
     """
@@ -88,6 +94,9 @@ def read_folder(folder: Path, student_id: str | None = None) -> Handin:
     except OSError as error:
         raise LabError(f"expected a folder that can be read, found {error.strerror} at {error.filename}: "
                        "check its permissions") from None
+    tops = {path.relative_to(folder).parts[0] for path in files}
+    if len(tops) == 1 and is_packed(folder / min(tops)) and (folder / min(tops)).is_dir():
+        folder = folder / min(tops)  # packed, then put into a folder or a zip as a whole
     if not files:
         raise LabError(f"expected the seven files of the hand-in, found none in {folder}: "
                        "pass the folder that holds them, or make one with python -m handin pack")

@@ -80,6 +80,16 @@ def test_files_one_level_too_deep(folder, tmp_path):
     assert handin.problems == ["expected the seven files at the top, found some in 31355555 Müller/: move them up"]
 
 
+def test_the_folder_that_pack_makes_is_no_level_too_deep(folder, tmp_path):
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    folder.rename(outer / "Lab05_31355555")
+    handin = read_folder(outer)
+    assert not handin.problems and not handin.missing and handin.where == outer / "Lab05_31355555"
+    (outer / "notes.txt").write_text("")  # no longer alone
+    assert "found some in Lab05_31355555/" in read_folder(outer).problems[0]
+
+
 def test_two_ids_in_one_set(folder):
     rename(folder, "report_31355555.pdf", "report_31355556.pdf")
     handin = read_folder(folder)

@@ -16,7 +16,7 @@ from grading.intake.submissions import ARCHIVES, Source, Submission, files_below
 from grading.records import file_digest, shown
 from handin.findings import Finding
 from handin.names import DEPTH as NAMES_DEPTH
-from handin.names import KINDS, STUDENT_ID, Handin, plain, read_folder
+from handin.names import KINDS, STUDENT_ID, Handin, is_packed, plain, read_folder
 from handin.unpack import MOST_FILES, unpack
 from utils.lab import LabError
 
@@ -195,6 +195,6 @@ def _descend(folder: Path, unpacked: set[Path], from_zip: bool) -> Path:
         if len(inside) != 1 or not inside[0].is_dir():
             return folder
         own_zip = inside[0] in unpacked and not from_zip
-        if not own_zip and not re.fullmatch(rf"Lab05_{STUDENT_ID}", inside[0].name):
+        if not own_zip and not is_packed(inside[0]):
             return folder
         folder, from_zip = inside[0], from_zip or own_zip
