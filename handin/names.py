@@ -71,6 +71,11 @@ def check_id(student_id: str) -> str:
     return student_id
 
 
+def is_junk(name: str) -> bool:
+    """Whether a name is of those that systems and editors leave behind."""
+    return name.startswith(".") or name.casefold() in JUNK
+
+
 def is_packed(folder: Path) -> bool:
     """Whether a folder bears the name that handin.pack gives it; one that is alone costs nobody points."""
     return re.fullmatch(rf"Lab05_{STUDENT_ID}", folder.name) is not None
@@ -110,7 +115,7 @@ def read_folder(folder: Path, student_id: str | None = None) -> Handin:
 
 def _walk(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name.casefold() in JUNK or path.is_symlink():
+        if is_junk(path.name) or path.is_symlink():
             continue
         if path.is_dir() and depth > 1:
             yield from _walk(path, depth - 1)
@@ -134,7 +139,8 @@ def plain(name: str) -> str:
     return re.sub(r"[\s\-_.]+", "_", stem).strip("_") + OTHER_ENDINGS.get(suffix, suffix)
 
 
-def _exact(part: Part) -> str:
+def exact(part: Part) -> str:
+    """The right name as a regular expression, with the student's number as the group `id` where it has one."""
     return "".join(re.escape(piece) for piece in re.split(r"(?=\{id\})", part.template)).replace(
         re.escape("{id}"), f"(?P<id>{STUDENT_ID})")
 
@@ -142,7 +148,7 @@ def _exact(part: Part) -> str:
 def _id_in(part: Part, path: Path) -> str | None:
     """The student's number in a file's name, if the name is right but for its spelling."""
     for name in (path.name, plain(path.name).upper()):  # letters in a number are capitals, most often: R12921001
-        found = re.fullmatch(_exact(part), name, re.IGNORECASE)
+        found = re.fullmatch(exact(part), name, re.IGNORECASE)
         if found and "id" in found.groupdict():
             return found["id"]
     return None
@@ -150,9 +156,9 @@ def _id_in(part: Part, path: Path) -> str | None:
 
 def _match(handin: Handin, files: list[Path]) -> None:
     """Gives each part its file: the first pass that finds one wins, and a file is given once."""
-    loose = {part: re.compile(_exact(part).replace(f"(?P<id>{STUDENT_ID})", r"\w*"), re.IGNORECASE) for part in PARTS}
+    loose = {part: re.compile(exact(part).replace(f"(?P<id>{STUDENT_ID})", r"\w*"), re.IGNORECASE) for part in PARTS}
     passes = (
-        lambda part, path: re.fullmatch(_exact(part), path.name) is not None,
+        lambda part, path: re.fullmatch(exact(part), path.name) is not None,
         lambda part, path: loose[part].fullmatch(plain(path.name)) is not None,
         lambda part, path: _kind(path) == part.kind and part.task in (None, _task_in_name(path)),
         lambda part, path: _kind(path) == part.kind and part.task == _task_in_text(path),
@@ -212,6 +218,6 @@ def _judge_names(handin: Handin) -> None:
         handin.problems.append(f"expected the seven files at the top, found some in {folder}/: move them up")
     for part, path in handin.files.items():
         right = part.name(handin.student_id)
-        found = re.fullmatch(_exact(part), path.name)
+        found = re.fullmatch(exact(part), path.name)
         if not found or found.groupdict().get("id", handin.student_id) != handin.student_id:
             handin.problems.append(f"expected {right}, found {path.name}: rename it")

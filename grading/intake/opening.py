@@ -12,11 +12,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grading.intake.submissions import ARCHIVES, Source, Submission, files_below, is_junk
+from grading.intake.submissions import ARCHIVES, Source, Submission, files_below
 from grading.records import file_digest, shown
 from handin.findings import Finding
 from handin.names import DEPTH as NAMES_DEPTH
-from handin.names import KINDS, STUDENT_ID, Handin, is_packed, plain, read_folder
+from handin.names import KINDS, STUDENT_ID, Handin, is_junk, is_packed, plain, read_folder
 from handin.unpack import MOST_FILES, unpack
 from utils.lab import LabError
 

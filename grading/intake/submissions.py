@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from handin.names import JUNK, KINDS, PARTS, STUDENT_ID, plain
+from handin.names import KINDS, PARTS, STUDENT_ID, exact, is_junk, plain
 from handin.unpack import DAMAGED, member_name
 from utils.lab import LabError
 
@@ -182,11 +182,6 @@ def _member_time(member: zipfile.ZipInfo) -> float:
         return 0.0
 
 
-def is_junk(name: str) -> bool:
-    """Whether a name is of those that systems and editors leave behind."""
-    return name.startswith(".") or name.casefold() in JUNK
-
-
 def _class_within(entries: list[_Entry]) -> _Class | None:
     """The class in the only entry of its folder or zip; None where that may as well be a student's own folder."""
     if len(entries) != 1 or not (entries[0].is_folder or entries[0].name.casefold().endswith(".zip")):
@@ -236,8 +231,7 @@ def _group(entries: list[_Entry], place: str) -> tuple[list[Submission], list[st
 
 def _is_one(loose: list[_Entry]) -> bool:
     """Whether files beside each other are one student's: most of the seven, of one number."""
-    patterns = [re.compile(re.escape(part.template).replace(re.escape("{id}"), STUDENT_ID), re.IGNORECASE)
-                for part in PARTS]
+    patterns = [re.compile(exact(part), re.IGNORECASE) for part in PARTS]
     right = sum(any(pattern.fullmatch(entry.name) for entry in loose) for pattern in patterns)
     return right >= ALONE and len(set(_numbers(loose))) <= 1
 
