@@ -74,7 +74,7 @@ def grade(submissions: Path, data: Path | None, out: Path, *, jobs: int | None =
     from grading.intake.submissions import find_submissions
     from grading.overrides import read_overrides
     from grading.points import points
-    from grading.records import read_records
+    from grading.records import digest, read_records
     from grading.sandbox import find_level
 
     submissions, out = Path(submissions), Path(out)
@@ -96,7 +96,7 @@ def grade(submissions: Path, data: Path | None, out: Path, *, jobs: int | None =
         bench.trial = trial or bench.trial
         if course.deadline is not None:
             bench.late = course.days_late
-        mine = [student for student in students if int(_hash(student.slug), 16) % shard[1] == shard[0]]
+        mine = [student for student in students if int(digest(student.slug), 16) % shard[1] == shard[0]]
         work = [student for student in mine if not _stands(student, bench)]
         summary = Summary(len(mine), len(work), len(mine) - len(work))
         if work:
@@ -157,12 +157,6 @@ def _cores() -> int:
     from utils.machine import available_cores
 
     return available_cores()
-
-
-def _hash(text: str) -> str:
-    from grading.records import digest
-
-    return digest(text)
 
 
 def _enroll(found: list, scratch: Path, workers: int) -> "list[Student]":

@@ -125,12 +125,14 @@ def figure_of_merit(flops: int, size_kb: float, miou: float) -> float | None:
     return float(flops) ** 2 * float(size_kb) ** 2 / (miou - FOM_OFFSET)
 
 
-def layer_table(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> list[Layer]:
+def layer_table(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE, profile: Profile | None = None
+                ) -> list[Layer]:
     """One row for every module that holds parameters or works itself, in the order of `named_modules`.
 
-    The MACs are from the counter that the lab's FLOPs are from, so that the column adds up to `count_flops`.
+    The MACs are from the counter that the lab's FLOPs are from, so that the column adds up to `count_flops`. A
+    `profile` of the model that is there already saves taking it.
     """
-    profile = profile_model(model, input_size)
+    profile = profile or profile_model(model, input_size)
     macs = profile.thop_by_module if profile.thop >= profile.dispatched else profile.dispatched_by_module
     rows = []
     for name, module in model.named_modules():

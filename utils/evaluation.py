@@ -41,14 +41,20 @@ def load_model(network_file: Path, model_path: Path) -> nn.Module:
     Raises LabError for a missing file, a file that is no state_dict, and keys or shapes that do not fit.
     """
     check_weights(model_path)
-    network = load_network(network_file)
-    fit = f"weights that fit the network in {network_file}, {model_path}"
-    with student_code(fit):
+    return build_model(load_network(network_file), network_file, model_path).eval()
+
+
+def build_model(network: ModuleType, network_file: Path, model_path: Path) -> nn.Module:
+    """What an imported network file's `load_model` makes of weights that are known to be a state_dict.
+
+    Raises LabError for keys or shapes that do not fit, and for anything but a network.
+    """
+    with student_code(f"weights that fit the network in {network_file}, {model_path}"):
         model = network.load_model(str(model_path))
     if not isinstance(model, nn.Module):
         raise LabError(f"expected load_model to return a torch.nn.Module, found {type(model).__name__} "
                        f"in {network_file}: return the network that the weights were loaded into")
-    return model.eval()
+    return model
 
 
 def check_weights(model_path: Path) -> None:

@@ -24,8 +24,16 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.augment import normalise
-from utils.complexity import Profile, count_size, profile_model
-from utils.evaluation import check_output, check_weights, deterministic, load_network, predict, student_code
+from utils.complexity import Profile, count_size, layer_table, profile_model
+from utils.evaluation import (
+    build_model,
+    check_output,
+    check_weights,
+    deterministic,
+    load_network,
+    predict,
+    student_code,
+)
 from utils.lab import INPUT_SIZE, LabError
 from utils.machine import keep_memory
 
@@ -164,11 +172,8 @@ def try_submission(network: Path, weights: Path, pictures: Path, count: int, dev
     tell(early=ledger.macs)
 
     check_weights(weights)
-    with student_code(f"weights that fit the network in {where}, {weights.name}"), ledger:
-        model = module.load_model(str(weights))
-    if not isinstance(model, nn.Module):
-        raise LabError(f"expected load_model to return a torch.nn.Module, found {type(model).__name__} in {where}: "
-                       "return the network that the weights were loaded into")
+    with ledger:
+        model = build_model(module, network, weights)
     with student_code(f"a network whose size can be counted, {where}"):
         model.eval()
         facts = {"held_before": round(count_size(model) * 1024), "parameters": _parameters(model),
@@ -232,14 +237,10 @@ def compare_counts(model: nn.Module, profile: Profile) -> dict[str, int]:
 
 
 def layer_rows(model: nn.Module, profile: Profile) -> list[dict[str, object]]:
-    """The layer table as utils.complexity.layer_table has it, of a profile that is there already; the largest rows."""
-    macs = profile.thop_by_module if profile.thop >= profile.dispatched else profile.dispatched_by_module
-    rows = [{"name": _cut(name or "(network)"), "type": _cut(type(module).__name__),
-             "output": list(profile.output_shapes.get(name) or ())[:6],
-             "parameters": sum(p.numel() for p in module.parameters(recurse=False)), "macs": macs.get(name, 0),
-             "share": round(macs.get(name, 0) / max(profile.flops, 1), 6)}
-            for name, module in model.named_modules()]
-    rows = [row for row in rows if row["parameters"] or row["macs"]]
+    """The lab's layer table as JSON's types; of a very deep network the largest rows."""
+    rows = [{"name": _cut(row.name), "type": _cut(row.type), "output": list(row.output_shape or ())[:6],
+             "parameters": row.parameters, "macs": row.macs, "share": round(row.share, 6)}
+            for row in layer_table(model, profile=profile)]
     kept = {id(row) for row in sorted(rows, key=lambda row: (-row["macs"], -row["parameters"]))[:MOST_ROWS]}
     return [row for row in rows if id(row) in kept]
 
