@@ -101,9 +101,25 @@ def endings(arena):
     return ended
 
 
+def ancestors(pid: int) -> list[int]:
+    found = []
+    while pid > 1:
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            break
+        pid = int(status.rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
+
+
 def processes_of_the_sandbox() -> list[str]:
+    """Children that were started here, or have lost their parent; not those of tests that run beside these."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
+        above = ancestors(int(path.parent.name))
+        if os.getpid() not in above and os.getppid() in above:
+            continue
         try:
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
