@@ -69,9 +69,8 @@ class Augment:
         """
         if numbers is None:
             numbers = torch.rand(len(images), self.DRAWS)
-        flip, crop, *place = numbers.T[:6]
-        # Which samples change is decided on the CPU, so that nothing has to be fetched from a GPU.
-        mirrored, cropped = (flip < self.flip).nonzero().flatten(), (crop < self.crop).nonzero().flatten()
+        place = numbers.T[2:6]
+        mirrored, cropped = self._chosen(numbers)
         images = _change(images, mirrored, lambda some: some.flip(2))
         targets = _change(targets, mirrored, lambda some: some.flip(2))
         data = self._color(images, numbers[:, 6:]) if self.color else normalise(images)
@@ -82,6 +81,19 @@ class Augment:
             data = _change(data.permute(0, 2, 3, 1), cropped, lambda some: _warp(some, grid)).permute(0, 3, 1, 2)
             targets = _change(targets, cropped, lambda some: _warp_target(some, grid))
         return data, targets
+
+    def follow(self, soft: Tensor, numbers: Tensor) -> Tensor:
+        """What is known of the same samples at another resolution, uint8 (N, C, h, w): mirrored with the pictures.
+
+        All zeros for a cropped sample, of which nothing is known.
+        """
+        mirrored, cropped = self._chosen(numbers)
+        soft = _change(soft, mirrored, lambda some: some.flip(3))
+        return _change(soft, cropped, torch.zeros_like)
+
+    def _chosen(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the mirrored and of the cropped samples, on the CPU, so that nothing is fetched from a GPU."""
+        return (numbers[:, 0] < self.flip).nonzero().flatten(), (numbers[:, 1] < self.crop).nonzero().flatten()
 
     def _color(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Saturation about each pixel's grey, contrast about the picture's, then brightness; and normalises.

@@ -27,7 +27,7 @@ from dataset.augment import Augment, to_batch
 from dataset.dataset import Cityscapes
 from dataset.reader import find_data, scored_split
 from dataset.sample import is_sample
-from utils.lab import INPUT_SIZE, LabError
+from utils.lab import LabError
 
 TIERS = ("gpu", "ring", "cpu")
 ROOM = 1 / 4  # share of the free GPU memory that a split may take
@@ -45,12 +45,15 @@ class Batches:
         batches leave out what is left over of the order when it is dealt (fewer than `world` pictures, other ones each
         epoch), so that all processes make equally many steps; unshuffled ones leave out and repeat nothing.
     batch_size: pictures a step, over all processes together.
+    soft: uint8 (N, C, h, w), something known of each picture beside its target, such as a teacher's answers
+        (training.distillation). Each batch then has it as a third part, mirrored where the picture is, and zero where
+        the picture was cropped.
     tier: where the bytes are kept, one of TIERS; None chooses.
     """
 
     def __init__(self, dataset: Cityscapes, batch_size: int, device: torch.device | str = "cpu",
-                 shuffle: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1), tier: str | None = None
-                 ) -> None:
+                 shuffle: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1), tier: str | None = None,
+                 soft: np.ndarray | None = None) -> None:
         self.rank, world = shard
         if batch_size < 1 or batch_size % world:
             raise LabError(f"expected BATCH_SIZE to be at least 1 and to divide by the number of processes, {world}, "
@@ -58,7 +61,9 @@ class Batches:
         self.dataset, self.batch_size, self.world = dataset, batch_size // world, world
         self.device = torch.device(device)
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
-        self.arrays = dataset.arrays
+        self.arrays = dataset.arrays if soft is None else (*dataset.arrays, soft)
+        if soft is not None and (soft.dtype != np.uint8 or soft.ndim != 4 or len(soft) != len(dataset)):
+            raise ValueError(f"expected soft as uint8 ({len(dataset)}, C, h, w), got {soft.dtype} {soft.shape}")
         self.tier = tier or self._choose_tier()
         if self.tier == "gpu":
             self._resident = [torch.from_numpy(np.array(part)).to(self.device) for part in self.arrays]
@@ -84,10 +89,10 @@ class Batches:
     def stored(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         """The same pictures as they are stored, on the CPU: uint8 (N, 256, 512, 3) and (N, 256, 512)."""
         index = np.asarray(indices)
-        images, targets = (torch.from_numpy(part.take(index, axis=0)) for part in self.arrays)
+        images, targets = (torch.from_numpy(part.take(index, axis=0)) for part in self.arrays[:2])
         return images, targets
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1
         n = len(self.dataset)
@@ -98,8 +103,10 @@ class Batches:
         if not len(order):  # fewer pictures than processes; split would make one empty batch of it
             return
         gathered = {"gpu": self._from_gpu, "ring": self._from_ring, "cpu": self._from_memory}[self.tier]
-        for (images, targets), own in zip(gathered(order), numbers.split(self.batch_size), strict=True):
-            yield to_batch(images, targets, self.dataset.augment, own)
+        augment = self.dataset.augment
+        for (images, targets, *soft), own in zip(gathered(order), numbers.split(self.batch_size), strict=True):
+            soft = [augment.follow(part, own) if augment else part.clone() for part in soft]
+            yield *to_batch(images, targets, augment, own), *soft
 
     def _share(self, order):
         """This process's part of a sequence with one entry a picture."""
@@ -121,7 +128,7 @@ class Batches:
             yield [part.index_select(0, index) for part in self._resident]
 
     def _from_memory(self, order: Tensor) -> Iterator[list[Tensor]]:
-        buffer = _Buffer(min(self.batch_size, len(order)), pinned=False)
+        buffer = _Buffer(self.arrays, min(self.batch_size, len(order)), pinned=False)
         for index in order.split(self.batch_size):
             yield [part.to(self.device) for part in buffer.fill(self.arrays, index)]
 
@@ -138,7 +145,7 @@ class Batches:
             try:
                 on_gpu = self.device.type == "cuda"
                 size = min(self.batch_size, len(order))
-                ring = [_Buffer(size, pinned=on_gpu) for _ in range(min(RING, len(indices)))]
+                ring = [_Buffer(self.arrays, size, pinned=on_gpu) for _ in range(min(RING, len(indices)))]
                 stream = torch.cuda.Stream(self.device) if on_gpu else None  # copies beside the network's work
                 for index, buffer in zip(indices, itertools.cycle(ring)):
                     if stop.is_set():
@@ -169,13 +176,12 @@ class Batches:
 class _Buffer:
     """Memory for one batch as it is stored, used again and again; a GPU can copy from it by itself if it is pinned."""
 
-    def __init__(self, n: int, pinned: bool) -> None:
-        self.images = torch.empty(n, *INPUT_SIZE, 3, dtype=torch.uint8, pin_memory=pinned)
-        self.targets = torch.empty(n, *INPUT_SIZE, dtype=torch.uint8, pin_memory=pinned)
+    def __init__(self, arrays: Sequence[np.ndarray], n: int, pinned: bool) -> None:
+        self.parts = [torch.empty(n, *part.shape[1:], dtype=torch.uint8, pin_memory=pinned) for part in arrays]
         self.copied: torch.cuda.Event | None = None
 
     def fill(self, arrays: Sequence[np.ndarray], index: Tensor) -> list[Tensor]:
-        parts = [buffer[:len(index)] for buffer in (self.images, self.targets)]
+        parts = [buffer[:len(index)] for buffer in self.parts]
         for part, source in zip(parts, arrays, strict=True):
             # np.take into a buffer: a tensor indexed with [] is 10 times slower; mode "raise" would copy twice
             np.take(source, index.numpy(), axis=0, out=part.numpy(), mode="clip")

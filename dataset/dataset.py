@@ -27,14 +27,23 @@ class Cityscapes(Dataset):
 
     Items come from the split's cache, which the first use builds; without `cache`, or where there can be none, from
     the files, each time.
+
+    part: from which to which share of the split, in the order of the files' names: (0, 0.95) leaves out the last
+    twentieth, which (0.95, 1) is, whole drives rather than single pictures. Raises LabError if that leaves nothing.
     """
 
-    def __init__(self, root: str | Path | None, split: str, augment: Augment | None = None, cache: bool = True) -> None:
+    def __init__(self, root: str | Path | None, split: str, augment: Augment | None = None, cache: bool = True,
+                 part: tuple[float, float] = (0, 1)) -> None:
         self.root = find_data(root)
         self.split = split
-        self.pairs = list_split(self.root, split)
+        pairs = list_split(self.root, split)
+        self.first, end = (round(share * len(pairs)) for share in part)
+        if not 0 <= self.first < end <= len(pairs):
+            raise LabError(f"expected a part of the {len(pairs)} pictures of {split}, found none from share {part[0]} "
+                           f"to {part[1]} in the settings")
+        self.pairs = pairs[self.first:end]
         self.augment = augment
-        self.cached = open_cache(self.root, split, self.pairs) if cache else None
+        self.cached = open_cache(self.root, split, pairs) if cache else None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -55,7 +64,8 @@ class Cityscapes(Dataset):
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A pair as stored values: picture uint8 (256, 512, 3) and categories uint8 (256, 512)."""
         if self.cached:
-            return np.array(self.cached.images[index]), np.array(self.cached.targets[index])
+            images, targets = self.arrays
+            return np.array(images[index]), np.array(targets[index])
         pair = self.pairs[index]
         return read_image(pair.image), read_label(pair.label)
 
@@ -63,7 +73,8 @@ class Cityscapes(Dataset):
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All pairs, uint8 (N, 256, 512, 3) and (N, 256, 512): the cache, or else decoded into memory, with a bar."""
         if self.cached:
-            return self.cached.images, self.cached.targets
+            own = slice(self.first, self.first + len(self))
+            return self.cached.images[own], self.cached.targets[own]
         images = np.empty((len(self), *INPUT_SIZE, 3), np.uint8)
         targets = np.empty((len(self), *INPUT_SIZE), np.uint8)
 

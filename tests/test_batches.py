@@ -69,6 +69,51 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("batches of")]
 
 
+# --- what lies beside a picture -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("augment", [None, Augment(flip=0.5, crop=0.4, scale=(1.5, 1.5), rotate=0, color=0)])
+def test_what_lies_beside_a_picture_is_mirrored_with_it_and_zero_where_it_was_cropped(plain, tier, augment):
+    dataset = Stub(1, augment)
+    left = np.zeros((17, 256, 512, 3), np.uint8)
+    left[:, :, :256] = 200  # the left half of every picture is bright, of what lies beside it, too
+    dataset.arrays = left, plain.arrays[1]
+    soft = np.ones((17, 2, 4, 8), np.uint8)
+    soft[..., :4] = 1 + np.arange(17)[:, None, None, None]
+    batches = Batches(dataset, 5, shuffle=True, seed=2, tier=tier, soft=soft)
+    kinds = set()
+    for data, target, beside in [*batches, *batches]:  # kept for later: no buffer is shared
+        assert beside.dtype == torch.uint8 and beside.shape[1:] == (2, 4, 8)
+        for picture, label, part in zip(data, target, beside, strict=True):
+            bright = picture[0] > 0
+            if bright.float().mean() == 0.5 and bright[:, 0].all() != bright[:, -1].all() and label.max() < 255:
+                number = int(label[0, 0])
+                mirrored = bool(bright[0, -1])
+                expected = torch.from_numpy(soft[number])
+                if part.any():
+                    assert torch.equal(part, expected.flip(2) if mirrored else expected)
+                    kinds.add("mirrored" if mirrored else "straight")
+            if not part.any():
+                kinds.add("cropped")
+    assert kinds == ({"mirrored", "straight", "cropped"} if augment else {"straight"})
+
+
+def test_zeros_mark_exactly_the_cropped_pictures(plain):
+    dataset = Stub(1, Augment(flip=0, crop=0.5, scale=(0.5, 0.5), rotate=0, color=0))
+    dataset.arrays = plain.arrays
+    soft = np.full((17, 1, 2, 4), 9, np.uint8)
+    for _, target, beside in Batches(dataset, 4, shuffle=True, soft=soft):
+        assert ((target == 255).flatten(1).any(1) == (beside == 0).flatten(1).all(1)).all()  # shrunk: a rim is unseen
+
+
+@pytest.mark.parametrize("soft", [np.zeros((16, 1, 2, 4), np.uint8), np.zeros((17, 1, 2, 4), np.float32),
+                                  np.zeros((17, 2, 4), np.uint8)])
+def test_what_cannot_lie_beside_the_pictures_is_refused(plain, soft):
+    with pytest.raises(ValueError, match=r"expected soft as uint8 \(17, C, h, w\)"):
+        Batches(plain, 4, soft=soft)
+
+
 # --- the pictures -------------------------------------------------------------------------------------------------
 
 

@@ -88,6 +88,19 @@ def test_items_are_normalised_pictures_and_int64_targets(sample):
     np.testing.assert_allclose(image.permute(1, 2, 0), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_two_parts_are_the_whole_split_and_share_nothing(sample, cache):
+    whole = Cityscapes(sample, "train", cache=cache)
+    first, last = (Cityscapes(sample, "train", cache=cache, part=part) for part in ((0, 0.75), (0.75, 1)))
+    assert (len(first), len(last)) == (3, 1) and first.pairs + last.pairs == whole.pairs
+    for k in range(2):
+        assert np.array_equal(np.concatenate([first.arrays[k], last.arrays[k]]), whole.arrays[k])
+    assert torch.equal(last[0][0], whole[3][0]) and torch.equal(last[0][1], whole[3][1])
+    assert first.fingerprint != whole.fingerprint
+    with pytest.raises(LabError, match="expected a part of the 4 pictures of train, found none"):
+        Cityscapes(sample, "train", part=(0.99, 1))
+
+
 def test_dataset_works_in_a_dataloader_with_workers(sample):
     data, target = next(iter(DataLoader(Cityscapes(sample, "train", Augment()), batch_size=4, num_workers=2)))
     assert data.shape == (4, 3, 256, 512) and target.shape == (4, 256, 512)

@@ -1,9 +1,12 @@
 """The reference networks: what they promise beyond what tests/student asks of any."""
+import copy
+
 import pytest
 import torch
 from conftest import ROOT, load_file
+from torch import nn
 
-from utils.complexity import count_flops, count_size
+from utils.complexity import count_flops, count_size, profile_model
 
 FILES = {1: ROOT / "network/network.py", 2: ROOT / "network2/network.py"}
 
@@ -30,12 +33,10 @@ def test_other_inputs_are_refused_in_words(number, shape):
         build(number)(torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("number", "options"), [
-    (1, {"width": 6}), (2, {"widths": (8, 12, 16)})])
-def test_load_model_reads_the_width_back_and_gives_the_same_logits(number, options, tmp_path):
-    network = build(number, **options).eval()
+def test_load_model_reads_the_width_back_and_gives_the_same_logits(tmp_path):
+    network = build(1, width=6).eval()
     torch.save(network.state_dict(), tmp_path / "m.pth")
-    loaded = load_file(FILES[number]).load_model(str(tmp_path / "m.pth")).eval()
+    loaded = load_file(FILES[1]).load_model(str(tmp_path / "m.pth")).eval()
     data = torch.randn(1, 3, 32, 64)
     with torch.no_grad():
         assert torch.equal(loaded(data), network(data))
@@ -49,7 +50,77 @@ def test_unet_uses_its_skips_and_sees_the_whole_level():
     assert reach[32, 32] and reach.float().mean() > 0.9  # both the pixel itself and far context
 
 
-def test_task2_is_within_its_budget():
+# --- task 2 -------------------------------------------------------------------------------------------------------
+
+TASK2 = load_file(FILES[2])
+ROWS = [*TASK2.rungs().values(), TASK2.Rung((7, 18, 30), (2, 0, 5), 2), TASK2.Rung((12, 12, 12), (0, 0, 1), 0, False)]
+BLOCKS = [TASK2.rungs()["safe"]._replace(block=name) for name in TASK2.BLOCKS]
+
+
+def settled(network: nn.Module) -> nn.Module:
+    """`network` in eval mode as after a training: no batch norm of it is the identity any more."""
+    generator = torch.Generator().manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2),
+                                      (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5)):
+                tensor.data.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize("branches", [0, 2])
+@pytest.mark.parametrize("rung", [*ROWS, *BLOCKS[1:]], ids=str)
+def test_the_folded_network_computes_the_same_and_is_read_back_from_its_file(rung, branches, tmp_path):
+    network = settled(TASK2.LowComplexityNet(rung, branches))
+    before = copy.deepcopy(network.state_dict())
+    folded = TASK2.fold(network)
+    data = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = network(data), folded(data)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert not any(isinstance(module, (nn.BatchNorm2d, TASK2.ConvNorm)) for module in folded.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())  # left as it was
+
+    torch.save(folded.state_dict(), tmp_path / "m.pth")
+    assert TASK2.rung_of(folded.state_dict()) == rung if sum(rung.blocks) else True
+    loaded = TASK2.load_model(str(tmp_path / "m.pth")).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(data), found)
+
+
+@pytest.mark.parametrize(("name", "macs", "parameters"), [
+    ("safe", 20_591_360, 18_472), ("target", 12_159_408, 10_292), ("lean", 9_947_520, 8_164)])
+def test_a_rung_costs_what_its_layers_add_up_to(name, macs, parameters):
+    """The figures are sums by hand: k^2 C_in C_out / groups x pixels of each convolution, one bias a channel."""
+    network = TASK2.fold(TASK2.LowComplexityNet(TASK2.rungs()[name]))
+    assert count_flops(network) == macs
+    assert count_size(network) == parameters * 4 / 1024
+
+
+def test_folding_nearly_halves_the_figure_of_merit():
+    network = TASK2.LowComplexityNet(TASK2.rungs()["target"])
+    folded = TASK2.fold(network)
+    gain = (count_flops(network) * count_size(network) / (count_flops(folded) * count_size(folded))) ** 2
+    assert 1.6 < gain < 2.4
+
+
+@pytest.mark.parametrize(("name", "macs"), [
+    ("separable", lambda c: c * (9 + c)), ("chain", lambda c: c * (9 + c)), ("plain", lambda c: 9 * c * c),
+    ("grouped", lambda c: 9 * c * c / 4 + c * c), ("squeeze", lambda c: (1 / 4 + 9 / 16 + 1 / 4) * c * c),
+    ("partition", lambda c: c / 2 * (9 + c / 2) + c * c), ("attention", lambda c: c * (9 + c)),
+    ("dense", lambda c: c * (9 + c) + 2 * c * c)])
+@pytest.mark.parametrize("dilation", [1, 4])
+def test_a_blocks_arithmetic_is_that_of_its_docstring(name, macs, dilation):
+    width, (h, w) = 24, (16, 32)
+    block = nn.Sequential(nn.Conv2d(3, width, 1), TASK2.BLOCKS[name](width, dilation))
+    profile = profile_model(TASK2.fold(block), (h, w))
+    once_a_picture = width * width // 2 if name == "attention" else 0
+    assert profile.dispatched == (3 * width + macs(width)) * h * w + once_a_picture
+    assert block(torch.zeros(2, 3, h, w)).shape == (2, width, h, w)
+
+
+def test_task2_sees_the_whole_picture():
     network = build(2).eval()
-    assert count_flops(network) <= 100e6
-    assert count_size(network) <= 200
+    data = torch.randn(1, 3, 64, 128, requires_grad=True)
+    network(data)[0, 0, 32, 64].backward()
+    assert (data.grad[0].abs().sum(0) > 0).float().mean() > 0.9

@@ -8,7 +8,7 @@ from dataset.batches import Batches
 from dataset.dataset import Cityscapes
 from network2.network import LowComplexityNet
 from training import step
-from training.step import Precision, memory_advice, prepare, speed_up
+from training.step import Precision, average_weights, decay_groups, memory_advice, prepare, speed_up
 from utils.lab import LabError
 from utils.metric import AverageMeter, ConfusionMatrix
 
@@ -174,3 +174,36 @@ def test_nothing_in_an_epoch_waits_for_the_gpu(sample, tier):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert metric.counts.sum() > 0 and losses.avg > 0
+
+
+# --- the optimizer's parameters, and their average ----------------------------------------------------------------
+
+
+def test_decay_is_for_matrices_alone_and_every_parameter_is_in_one_group():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, bias=False))
+    with_decay, without = decay_groups(network, 0.1)
+    assert [p.shape for p in with_decay["params"]] == [(4, 3, 1, 1), (4, 4, 3, 3)]
+    assert (with_decay["weight_decay"], without["weight_decay"], len(without["params"])) == (0.1, 0, 3)
+    torch.optim.AdamW([with_decay, without])
+
+
+@pytest.mark.parametrize("reach", [1, 3, 50])
+def test_the_average_of_the_weights_by_hand(reach):
+    network = nn.BatchNorm2d(1)
+    average = average_weights(network, reach)
+    expected = None
+    for step_number in range(20):
+        value = float(step_number**2)
+        network.weight.data.fill_(value)
+        network.running_mean.fill_(-value)
+        average.update_parameters(network)
+        share = 1 / min(1 + step_number / 4, reach)  # of the newest one
+        expected = value if expected is None else expected + share * (value - expected)
+    torch.testing.assert_close(average.module.weight.item(), expected)
+    torch.testing.assert_close(average.module.running_mean.item(), -expected)
+    assert network.weight.item() == 361
+
+
+def test_an_average_over_nothing_is_refused():
+    with pytest.raises(LabError, match="at least 1 step, found 0"):
+        average_weights(nn.BatchNorm2d(1), 0)

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from training.distributed import parallel, shard
 from utils.lab import INPUT_SIZE, LabError
@@ -74,6 +75,33 @@ def prepare(network: nn.Module, compile: bool = False) -> nn.Module:
         raise LabError(f"expected {'Triton and ' if on_gpu else ''}a C++ compiler for COMPILE = True, found none: "
                        "install it (apt install g++), or set COMPILE = False")
     return torch.compile(model)
+
+
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    """The network's parameters in the two groups that an optimizer takes: with weight decay, and without.
+
+    Norms' factors, shifts and biases, the vectors, get none: pulling them to 0 fits nothing (He et al., "Bag of
+    tricks", 2019).
+    """
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def average_weights(network: nn.Module, reach: float) -> AveragedModel:
+    """A copy of `network` that holds the mean of its weights and statistics over about the last `reach` steps.
+
+    Call its `update_parameters(network)` after every step. It is an exponential moving average (Polyak and Juditsky,
+    1992), whose reach at first grows with the steps, a quarter of those made, so that the beginning is soon forgotten.
+    With a reach of 1 it is the network as it is.
+    """
+    if not reach >= 1:
+        raise LabError(f"expected an average over at least 1 step, found {reach} in the settings")
+
+    def mix(average: Tensor, current: Tensor, steps: Tensor) -> Tensor:
+        return average + (current - average) / (1 + steps / 4).clamp(max=reach)
+
+    return AveragedModel(network, avg_fn=mix, use_buffers=True)
 
 
 @contextlib.contextmanager

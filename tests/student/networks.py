@@ -20,6 +20,12 @@ def build(number: int) -> nn.Module:
     return load(number).UNet(8) if number == 1 else load(number).LowComplexityNet()
 
 
+def handed_in(number: int) -> nn.Module:
+    """That network as its weights are saved, in eval mode: task 2's with its batch norms folded."""
+    module, network = load(number), build(number).eval()
+    return module.fold(network) if hasattr(module, "fold") else network
+
+
 def standard_or_torch(name: str) -> bool:
     """Whether a module may be imported by a network file, which is handed in alone."""
     return name.split(".")[0] in {"torch", *sys.stdlib_module_names}
