@@ -1,0 +1,1 @@
+"""Reference: other architectures, one file each, to be read beside their papers. Nobody imports it."""
