@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from dataset.augment import normalise
+from figures.layers import plot_layers
 from figures.pictures import denormalise, show_panels
 from figures.plots import plot_class_shares, plot_confusion, plot_history, plot_iou
+from utils.complexity import Layer
 from utils.labels_cat import CATEGORIES, CATEGORY_COLORS
 from utils.metric import ConfusionMatrix
 
@@ -65,3 +67,43 @@ def test_confusion_matrix_rows_are_shares():
     np.testing.assert_allclose(shown.sum(1), [1] * 7 + [0])
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CATEGORIES)
     render(figure)
+
+
+def layer(name: str, parameters: int, macs: int, activations: int) -> Layer:
+    return Layer(name, "Conv2d", (1, 1, 1, 1), parameters, macs, activations, 0.0)
+
+
+def shown(figure) -> list[dict[str, float]]:
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    panels = [[bar.get_width() for bar in ax.containers[0]] for ax in figure.axes]
+    return [dict(zip(names, np.round(widths, 6).tolist(), strict=True)) for widths in panels]
+
+
+def test_layers_are_drawn_as_shares_in_the_order_of_the_network():
+    rows = [layer("stem", 10, 600, 50), layer("up.a", 30, 200, 30), layer("up.b", 60, 200, 20)]
+    times = {"(network)": 40.0, "stem": 20.0, "up": 20.0, "up.a": 9.0, "up.act": 1.0, "up.b": 10.0}
+    figure = plot_layers(rows, times)
+    # up.act takes 1 % and belongs to no row: it is added to the module around it
+    assert shown(figure) == [
+        {"network itself": 0, "stem": 0.6, "up itself": 0, "up.a": 0.2, "up.b": 0.2},
+        {"network itself": 0, "stem": 0.1, "up itself": 0, "up.a": 0.3, "up.b": 0.6},
+        {"network itself": 0, "stem": 0.5, "up itself": 0, "up.a": 0.3, "up.b": 0.2},
+        {"network itself": 0.4, "stem": 0.2, "up itself": 0.21, "up.a": 0.09, "up.b": 0.1}]
+    assert [ax.get_title() for ax in figure.axes] == [
+        "MACs: 1.0 K", "parameters: 100", "activation memory: 0.1 KB", "CPU time: 100.0 ms"]
+    render(figure)
+    assert len(plot_layers(rows).axes) == 3 and list(shown(plot_layers(rows))[0]) == ["stem", "up.a", "up.b"]
+
+
+def test_many_layers_are_merged_under_the_name_that_they_share():
+    rows = [layer(f"stage{s}.blocks.{b}.conv", 1, 10 * s, 1) for s in (1, 2) for b in range(s + 1)]
+    rows.append(layer("head", 5, 20, 5))
+    names = ["stage1.blocks.0.conv", "stage1.blocks.1.conv", "stage2.blocks", "head"]
+    assert list(shown(plot_layers(rows, most=5))[0]) == names  # the module of three layers before that of two
+    for most in (2, 3, 4, 5, 6, 20):
+        macs, parameters, memory = (list(panel.values()) for panel in shown(plot_layers(rows, most=most)))
+        assert len(macs) <= most
+        np.testing.assert_allclose([sum(macs), sum(parameters), sum(memory)], 1, atol=1e-5)
+    flat = plot_layers([layer(str(index), 1, index, 1) for index in range(30)], most=20)
+    assert list(shown(flat)[0])[-1] == "11 others" and len(shown(flat)[0]) == 20
+    render(flat)
