@@ -1,0 +1,120 @@
+"""Task 2's frontier: mIoU against cost, and the plane of costs with lines of equal figure of merit.
+
+Readable in print and for the color-blind: nothing rests on color alone, each point has its name beside it, and
+networks below the gate are hollow.
+"""
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from utils.complexity import figure_of_merit
+from utils.lab import FOM_OFFSET, TASKS
+
+DARK, LIGHT = "#1f4e79", "#d95f02"  # those of figures.plots
+MIOU = 0.665  # at which the lines of equal FoM are drawn: a network just above the gate
+
+
+def plot_frontier(rows: Sequence[dict]) -> Figure:
+    """Three panels: mIoU against MACs, mIoU against KB, and MACs against KB with lines of equal FoM at mIoU 0.665.
+
+    Each row: `name`, `macs`, `kb`, `miou` (the mean over the seeds, 0 to 1), `spread` (their standard deviation, None
+    of a single seed).
+    """
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    for ax, cost, label in ((left, "macs", "multiply-accumulates a picture"), (middle, "kb", "KB of weights")):
+        _plot_miou(ax, rows, cost)
+        ax.set(xlabel=label, ylabel="mIoU" if cost == "macs" else "")
+    left.set_title("mIoU and MACs: mean and spread of the seeds")
+    middle.set_title("mIoU and size")
+    _plot_plane(right, rows)
+    right.set(xlabel="multiply-accumulates a picture", ylabel="KB of weights",
+              title=f"lines of equal FoM at mIoU {MIOU}")
+    for ax, x, y in ((left, "macs", "miou"), (middle, "kb", "miou"), (right, "macs", "kb")):
+        _name(ax, rows, x, y)
+    return figure
+
+
+def _plot_miou(ax: Axes, rows: Sequence[dict], cost: str) -> None:
+    gate = TASKS[2].miou
+    ax.axhline(gate, color="0.4", linewidth=1, linestyle=":", label=f"asked for: {gate}; below it hollow")
+    for row in rows:
+        ax.errorbar(row[cost], row["miou"], yerr=row["spread"] or None, capsize=4, **_marker(row))
+    ax.set_xscale("log")
+    tops = [row["miou"] + (row["spread"] or 0) for row in rows] + [gate]
+    floors = [row["miou"] - (row["spread"] or 0) for row in rows] + [gate]
+    room = 0.12 * max(max(tops) - min(floors), 0.02)
+    ax.set_ylim(min(floors) - room, max(tops) + room)
+    _spread_out(ax, [row[cost] for row in rows])
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False, loc="best")
+
+
+def _plot_plane(ax: Axes, rows: Sequence[dict]) -> None:
+    ax.set(xscale="log", yscale="log")
+    for row in rows:
+        ax.errorbar(row["macs"], row["kb"], **_marker(row))
+    x = _spread_out(ax, [row["macs"] for row in rows])
+    y = _spread_out(ax, [row["kb"] for row in rows], axis="y")
+    merits = [figure_of_merit(macs, kb, MIOU) for macs, kb in zip(x, y, strict=True)]
+    for exponent in range(math.ceil(math.log10(merits[0])), math.ceil(math.log10(merits[1]))):
+        product = math.sqrt(10**exponent * (MIOU - FOM_OFFSET))  # MACs x KB
+        ax.plot(x, [product / x[0], product / x[1]], "--", color="0.6", linewidth=0.8, zorder=0)
+        # its name where the line leaves the panel: at the top or, if it is below that, at the left
+        at_top = product / x[0] > y[1]
+        place = (product / y[1], y[1]) if at_top else (x[0], product / x[0])
+        ax.annotate(f"$10^{{{exponent}}}$", place, xytext=(2, -10) if at_top else (3, 1), textcoords="offset points",
+                    fontsize=8, color="0.35")
+    ax.set(xlim=x, ylim=y)
+
+
+def _marker(row: dict) -> dict:
+    passed = row["miou"] >= TASKS[2].miou
+    return {"fmt": "o" if passed else "s", "color": DARK if passed else LIGHT, "markersize": 7,
+            "markerfacecolor": DARK if passed else "white", "elinewidth": 1.2}
+
+
+def _name(ax: Axes, rows: Sequence[dict], x: str, y: str) -> None:
+    """Names beside the points, each where it covers no other point and no other name, if there is such a place."""
+    ax.figure.draw_without_rendering()  # until then nothing has its place
+    points = ax.transData.transform([(row[x], row[y]) for row in rows])  # (rows, 2), in pixels
+    pixel = ax.figure.dpi / 72
+    taken = [(px - 5 * pixel, py - 5 * pixel, px + 5 * pixel, py + 5 * pixel) for px, py in points]
+    for row, (px, py) in zip(rows, points, strict=True):
+        wide, high = 5 * len(row["name"]) * pixel, 9 * pixel  # about, at 8 points
+        places = []
+        for side, dy in ((1, 4), (-1, 4), (1, -12), (-1, -12), (1, 16), (-1, 16), (1, -24), (-1, -24)):
+            left, low = px + 8 * pixel if side > 0 else px - 8 * pixel - wide, py + dy * pixel
+            box = (left, low, left + wide, low + high)
+            outside = left < ax.bbox.x0 or box[2] > ax.bbox.x1 or low < ax.bbox.y0 or box[3] > ax.bbox.y1
+            places.append((10 * outside + sum(_overlap(box, other) for other in taken), len(places), side, dy, box))
+        _, _, side, dy, box = min(places)
+        taken.append(box)
+        ax.annotate(row["name"], (row[x], row[y]), xytext=(8 * side, dy), textcoords="offset points",
+                    ha="left" if side > 0 else "right", va="bottom", fontsize=8)
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _spread_out(ax: Axes, values: Sequence[float], axis: str = "x") -> tuple[float, float]:
+    """Limits with room around `values` on a log axis, with plain figures (5M, 20K) at 1, 2 and 5; returns them."""
+    low, high = min(values) / 1.5, max(values) * 1.5
+    getattr(ax, f"set_{axis}lim")(low, high)
+    one = getattr(ax, f"{axis}axis")
+    one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    one.set_major_formatter(FuncFormatter(_short))
+    one.set_minor_formatter(NullFormatter())
+    return low, high
+
+
+def _short(value: float, _: int | None = None) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{np.round(value, 3):g}"

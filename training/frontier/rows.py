@@ -1,0 +1,174 @@
+"""What is trained: rows of the table (a rung and settings of the notebook), each with several seeds."""
+import ast
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+
+from dataset.dataset import Cityscapes
+from dataset.reader import find_data
+from training.frontier.ladder import Cost, Ladder
+from training.runs import FREE_SETTINGS, check_settings
+from utils.lab import ROOT, TASKS, LabError
+
+NOTEBOOK = ROOT / TASKS[2].notebook
+OWN = ("RUNG", "SEED", "RUN", "MODEL", "RESUME")  # settings that each run gets from here
+BARRED = (*OWN, "NETWORK")  # a network that is none of the ladder's has no place in its table
+NEEDED = (*OWN, "EPOCHS", "DATA", "DEVICE")
+
+# Each method of the recipe by itself, turned off, or on where it is off. What the recipe does already is left out.
+LEVERS = {
+    "no distillation": {"DISTILL": 0},
+    "no class weights": {"CLASS_WEIGHTS": None},
+    "weights c=1.02": {"CLASS_WEIGHTS": 1.02},
+    "weights c=1.10": {"CLASS_WEIGHTS": 1.10},
+    "weights c=1.20": {"CLASS_WEIGHTS": 1.20},
+    "no Lovasz": {"LOVASZ": 0},
+    "Dice for Lovasz": {"LOVASZ": 0, "DICE": 0.5},
+    "OHEM": {"OHEM": 0.25},
+    "no EMA": {"EMA": 0},
+    "no weight decay": {"WEIGHT_DECAY": 0},
+    "no warm-up": {"WARM_UP": 0},
+    "crops to the end": {"UNCROPPED": 0},
+    "calibration": {"CALIBRATE": 0.05},
+    "branches": {"BRANCHES": 2},
+    "plain recipe": {"DISTILL": 0, "CLASS_WEIGHTS": None, "LOVASZ": 0, "DICE": 0, "OHEM": None, "EMA": 0,
+                     "WEIGHT_DECAY": 0, "WARM_UP": 0, "UNCROPPED": 0, "CALIBRATE": 0, "BRANCHES": 0},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a rung, and, if it is a lever's, what the lever changes and whose lever it is."""
+
+    name: str
+    rung: Sequence
+    cost: Cost
+    lever: str | None = None
+    base: str | None = None   # the row with the recipe's settings
+    changes: dict = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        return re.sub(r"[^\w.,=-]+", "-", self.name)
+
+
+def rung_rows(ladder: Ladder, texts: Sequence[str] = ()) -> list[Row]:
+    """A row for each rung in `texts`, all of the ladder's without; each once."""
+    chosen = dict(ladder.read(text) for text in texts) or ladder.named
+    return [Row(name, rung, ladder.cost(rung)) for name, rung in chosen.items()]
+
+
+def block_rows(ladder: Ladder, text: str) -> list[Row]:
+    """The rung with each block that the network file has. Raises LabError if that has no BLOCKS."""
+    if not getattr(ladder.module, "BLOCKS", None):
+        raise LabError(f"expected a table of blocks, BLOCKS, in {ladder.file}, found none: keep the hand-out's")
+    return rung_rows(ladder, [f"{text},block={block}" for block in ladder.module.BLOCKS])
+
+
+def lever_rows(ladder: Ladder, text: str, recipe: dict, names: Sequence[str] = ()) -> tuple[list[Row], list[str]]:
+    """The rung with the recipe's settings, then a row a lever (all, or those in `names`); and a line on each left out.
+
+    recipe: all settings of the notebook as they are. Raises LabError for a lever that is not in LEVERS.
+    """
+    (base,) = rung_rows(ladder, [text])
+    rows, notes = [base], []
+    for name in names or LEVERS:
+        if name not in LEVERS:
+            raise LabError(f"expected a lever of {', '.join(LEVERS)}, found {name!r}: check --lever")
+        changes = LEVERS[name]
+        lacking = [setting for setting in changes if setting not in recipe]
+        if lacking:
+            notes.append(f"left out: {name}, as {NOTEBOOK.name} has no setting {lacking[0]}")
+        elif all(recipe[setting] == value for setting, value in changes.items()):
+            notes.append(f"left out: {name}, as the recipe is so already")
+        else:
+            rows.append(Row(f"{base.name} {name}", base.rung, base.cost, name, base.name, changes))
+    return rows, notes
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a row with a seed, its folder, all settings the notebook gets, and by what it is known again."""
+
+    row: Row
+    seed: int
+    folder: Path
+    settings: dict   # as given to the notebook, RESUME apart
+    asked: dict      # what must be the same for a run to be taken as this one: JSON values
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name} seed {self.seed}"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / TASKS[2].model_file
+
+
+def make_jobs(rows: Sequence[Row], seeds: int, given: dict, folder: Path) -> list[Job]:
+    """The runs of all rows with the seeds 1 to `seeds`, seed by seed, so that every row has one soon.
+
+    given: settings that differ from the notebook's. Raises LabError for an unknown setting and for missing data.
+    """
+    recipe = all_settings(given)
+    check_settings(recipe)
+    root = find_data(recipe["DATA"]).resolve()
+    fingerprint = Cityscapes(root, "train", cache=False).fingerprint
+    jobs = []
+    for seed in range(1, seeds + 1):
+        for row in rows:
+            place = folder.resolve() / row.folder / f"seed-{seed}"
+            # Lists, as a tuple reaches a notebook as text. RUN is taken as it is where it is a whole path.
+            own = _plain({**given, **row.changes, "RUNG": row.rung, "SEED": seed, "DATA": str(root), "RUN": str(place),
+                          "MODEL": str(place / TASKS[2].model_file)})
+            whole = {**_plain(recipe), **own}
+            free = (*FREE_SETTINGS, "RUN")
+            asked = {"settings": {name: value for name, value in whole.items() if name not in free},
+                     "data": fingerprint, "macs": row.cost.macs, "parameters": row.cost.parameters}
+            jobs.append(Job(row, seed, place, own, asked, whole["EPOCHS"]))
+    return jobs
+
+
+def all_settings(given: dict) -> dict:
+    """The notebook's settings with those `given` in their place. Raises LabError for one that it does not have."""
+    settings = notebook_settings()
+    lacking = [name for name in NEEDED if name not in settings]
+    if lacking:
+        raise LabError(f"expected the setting {lacking[0]} in the settings cell of {NOTEBOOK}, found none: keep the "
+                       "hand-out's")
+    free = [name for name in settings if name not in BARRED]
+    for name in given:
+        if name not in free:
+            raise LabError(f"expected settings that may differ from {NOTEBOOK.name}'s ({', '.join(free)}), "
+                           f"found {name}: check -p")
+    return {**settings, **given}
+
+
+def notebook_settings() -> dict:
+    """The settings cell of the notebook, by name: values of Python literals, the source of anything else."""
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    source = "\n".join(cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    settings = {}
+    for node in ast.parse(source).body:
+        for target in node.targets if isinstance(node, ast.Assign) else []:
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)  # LOVASZ, DICE = 0.5, 0
+            names, values = (target.elts, node.value.elts) if several else ([target], [node.value])
+            settings |= {name.id: literal(ast.unparse(value)) for name, value in zip(names, values, strict=True)}
+    return settings
+
+
+def literal(text: str) -> object:
+    """A Python literal where `text` is one (200, 1e-3, None), else the text itself (a path), as headless reads it."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _plain(settings: dict) -> dict:
+    return json.loads(json.dumps(settings))

@@ -1,0 +1,220 @@
+"""Trains: each run a notebook in a process of its own, several at once, one bar over all, never the same twice."""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from training.compare import read_run
+from training.frontier.rows import NOTEBOOK, Job
+from utils.files import write_json
+from utils.lab import ROOT, LabError
+from utils.machine import available_cores
+from utils.terminal import bar_stream
+
+POLL = 0.5      # seconds between two looks at the runs
+PATIENCE = 10   # seconds that a run gets to end by itself when it is stopped
+
+
+def notebook_command(settings: dict, output: Path) -> list[str]:
+    """The command that trains, with these settings, and leaves the executed notebook at `output`."""
+    given = [part for name, value in settings.items() for part in ("-p", name, repr(value))]
+    return [sys.executable, "-m", "training.headless", str(NOTEBOOK), "-o", str(output), *given]
+
+
+def score_command(job: Job, figures: Path) -> list[str]:
+    """The command that writes the graded figures of the run's weights to `figures`."""
+    return [sys.executable, str(ROOT / "test_task2.py"), str(job.model), job.settings["DATA"], "--json", str(figures),
+            "--device", str(job.settings.get("DEVICE", "auto"))]
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the run has been trained to its end with just these settings."""
+    result = _read(job.folder / "result.json")
+    return bool(result) and all(result.get(key) == value for key, value in job.asked.items())
+
+
+class Running:
+    """A run that goes on: the notebook, then the test script, then result.json. Its files lie in the job's folder.
+
+    A checkpoint of the same settings is gone on from; what other settings left there becomes `<folder>.previous`.
+    """
+
+    def __init__(self, job: Job, threads: int) -> None:
+        self.job, self.started = job, time.perf_counter()
+        folder = job.folder
+        resume = _read(folder / "asked.json") == job.asked and (folder / "checkpoint.pth").exists()
+        if not resume and any((folder / name).exists() for name in ("checkpoint.pth", "history.json", "result.json")):
+            _move_aside(folder)
+        (folder / "result.json").unlink(missing_ok=True)
+        write_json(folder / "asked.json", job.asked)
+        self.commands = [notebook_command({**job.settings, "RESUME": resume}, folder / NOTEBOOK.name),
+                         score_command(job, folder / "figures.json")]
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.log = (folder / "log.txt").open("ab" if resume else "wb")
+        self.process = self._next(self.log)
+
+    def poll(self) -> str | None:
+        """None while it goes on; "" when it has ended well, and result.json is written; else why it failed."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        if status:
+            return self._last_words() or f"ended with status {status}"
+        if self.commands:
+            self.process = self._next(self.log)
+            return None
+        return self._finish()
+
+    def _finish(self) -> str:
+        job = self.job
+        try:
+            history = read_run(job.folder).history
+        except LabError as error:
+            return str(error)
+        if not history:
+            return f"expected an epoch's record in {job.folder / 'history.json'}, found none: give Run its name, RUN"
+        write_json(job.folder / "result.json", {
+            "row": job.row.name, "lever": job.row.lever, "base": job.row.base, "changes": job.row.changes,
+            "rung": job.settings["RUNG"], "seed": job.seed, **_read(job.folder / "figures.json"),
+            "last_miou": history[-1]["miou"], "epochs": len(history),
+            "training_seconds": round(sum(record["seconds"] for record in history), 1), **job.asked})
+        return ""
+
+    def end(self) -> None:
+        """Asks the run's processes to end."""
+        self._signal(signal.SIGTERM)
+
+    def close(self, patience: float = 0) -> None:
+        """Waits `patience` seconds at most for them to be gone, then makes them go."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        if hasattr(signal, "SIGKILL"):
+            self._signal(signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+    def _next(self, log: IO[bytes]) -> subprocess.Popen:
+        # A session of its own: Ctrl-C reaches this program alone, which then ends them all.
+        return subprocess.Popen(self.commands.pop(0), cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
+                                stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.terminate()
+
+    def _last_words(self) -> str:
+        self.log.flush()
+        lines = (self.job.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("error: ").strip() if lines else ""
+
+
+def train(jobs: Sequence[Job], slots: int) -> int:
+    """Trains all `jobs` that are not finished, `slots` at once, a line each on stderr; returns how many failed."""
+    waiting = [job for job in jobs if not is_finished(job)]
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already", file=sys.stderr)
+    if not waiting:
+        return 0
+    threads = max(1, available_cores() // slots)
+    total, failed, running = sum(job.epochs for job in waiting), 0, []
+    done = {job.name: _epochs(job) for job in waiting}
+    with tqdm(total=total, initial=sum(done.values()), unit="epoch", file=bar_stream(), dynamic_ncols=True) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < slots:
+                    running.append(Running(waiting.pop(0), threads))
+                time.sleep(POLL)
+                for run in list(running):
+                    done[run.job.name] = _epochs(run.job)
+                    if (reason := run.poll()) is None:
+                        continue
+                    running.remove(run)
+                    run.close()
+                    failed += bool(reason)
+                    bar.write(_ended(run, reason), file=sys.stderr)
+                    if reason:  # its epochs are not waited for any more
+                        bar.total -= run.job.epochs - done[run.job.name]
+                bar.set_description(", ".join(run.job.name for run in running)[:60], refresh=False)
+                if bar.fp.isatty() or bar.n != sum(done.values()):  # in a file each look would stay
+                    bar.n = sum(done.values())
+                    bar.refresh()
+        finally:
+            with _undisturbed():
+                for run in running:
+                    run.end()
+                for run in running:
+                    run.close(PATIENCE)
+    return failed
+
+
+def _ended(run: Running, reason: str) -> str:
+    if reason:
+        return f"{run.job.name} failed: {reason} (log: {run.job.folder / 'log.txt'})"
+    result = _read(run.job.folder / "result.json")
+    return (f"{run.job.name}: mIoU {result['miou']:.4f}, in the last epoch {result['last_miou']:.4f}, "
+            f"{result['epochs']} epochs in {result['training_seconds'] / 60:.1f} min")
+
+
+def _move_aside(folder: Path) -> None:
+    previous = folder.with_name(folder.name + ".previous")
+    try:
+        if previous.exists():
+            shutil.rmtree(previous)
+        folder.rename(previous)
+    except OSError as error:
+        raise LabError(f"expected to move the older run in {folder} to {previous}, found: {error.strerror}: move it "
+                       "away, or choose another --folder") from None
+    print(f"{folder} held a run of other settings, now in {previous.name}", file=sys.stderr)
+
+
+def _epochs(job: Job) -> int:
+    """Epochs that the run has done by now, of those that it is to do."""
+    if _read(job.folder / "asked.json") != job.asked:
+        return 0
+    try:
+        return min(len(json.loads((job.folder / "history.json").read_text(encoding="utf-8"))), job.epochs)
+    except (OSError, ValueError):
+        return 0
+
+
+def _read(path: Path) -> dict:
+    """The JSON object in `path`; an empty one where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C does not leave half of the processes behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises LabError unless files can be written in `folder`; before anything long starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise LabError(f"expected a folder to write runs in, found: {error.strerror}, {folder}: choose another "
+                       "--folder") from None
