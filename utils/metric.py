@@ -97,31 +97,36 @@ class ConfusionMatrix:
     def iou(self) -> np.ndarray:
         """Intersection over union of each class, float64 (C,), NaN for a class that does not occur."""
         hits = np.diag(self.counts)
-        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+        return ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur: the lab's graded figure."""
-        return _mean(self.iou())
+        return mean_of_present(self.iou())
 
     def miou_without_void(self) -> float:
         """Mean IoU over the classes but void. Pixels predicted void still count as missed ones."""
-        return _mean(np.delete(self.iou(), VOID))
+        return mean_of_present(np.delete(self.iou(), VOID))
 
     def accuracy(self) -> float:
         """Overall pixel accuracy."""
-        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+        return float(ratio(np.trace(self.counts), self.counts.sum()))
+
+    def accuracy_without_void(self) -> float:
+        """Pixel accuracy over the pixels whose target is not void. Pixels predicted void still count as missed ones."""
+        rows = np.delete(self.counts, VOID, 0)
+        return float(ratio(np.delete(np.diag(self.counts), VOID).sum(), rows.sum()))
 
     def class_accuracy(self) -> np.ndarray:
         """Recall of each class, float64 (C,), NaN for a class that no target contains."""
-        return _ratio(np.diag(self.counts), self.counts.sum(1))
+        return ratio(np.diag(self.counts), self.counts.sum(1))
 
     def mean_accuracy(self) -> float:
         """Mean of the recalls over the classes that the targets contain."""
-        return _mean(self.class_accuracy())
+        return mean_of_present(self.class_accuracy())
 
     def frequency_weighted_iou(self) -> float:
         """IoU weighted by each class's share of the target pixels."""
-        share = _ratio(self.counts.sum(1), self.counts.sum())
+        share = ratio(self.counts.sum(1), self.counts.sum())
         iou = self.iou()
         return float("nan") if np.isnan(share).any() else float((share * np.nan_to_num(iou)).sum())
 
@@ -229,11 +234,13 @@ def _span(pixels: Tensor) -> str:
     return f"{int(pixels.min())}..{int(pixels.max())}"
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, float64, NaN for 0 / 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(part, np.float64) / np.asarray(whole, np.float64)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_present(values: np.ndarray) -> float:
+    """The mean of all but the NaNs; NaN if there is nothing else."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")
