@@ -171,7 +171,8 @@ def _scan_call(node: ast.Call, known: dict[str, str], weights_paths: set[str] | 
         elif name in LOADERS:
             yield Place(node.lineno, "WARN", "nothing from outside", f"{name}()",
                         f"be sure that it is a file of your own training, {LOOK}")
-    if weights_paths is not None and last in HIDES and name not in ("re.compile", "torch.compile"):
+    mode = last == "eval" and not node.args  # network.eval(); Python's own takes an argument
+    if weights_paths is not None and last in HIDES and not mode and name not in ("re.compile", "torch.compile"):
         yield Place(node.lineno, "WARN", "code that can be read", f"{name}()", LOOK)
 
 

@@ -1,5 +1,6 @@
 """Costs against arithmetic by hand: multiply-accumulates, bytes, the figure of merit."""
 import math
+import time
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from utils.complexity import count_flops, count_size, figure_of_merit, format_layer_table, layer_table, profile_model
 from utils.lab import LabError
+from utils.timing import time_layers
 
 SIZE = (8, 16)
 CONV_MACS = 8 * 16 * 4 * 3 * 9  # a 3x3 convolution 3 -> 4 over 8 x 16 pixels
@@ -147,6 +149,55 @@ def test_size_counts_every_tensor_that_is_held_wherever_it_hides():
     assert count_size(Hoarder()) == pytest.approx((9 * 256 + 1024) * 4 / 1024)
 
 
+@pytest.fixture
+def integers():
+    """Skips where torch has lost its 8-bit tensors, as it has announced."""
+    pytest.importorskip("torch.ao.nn.quantized")
+    if not hasattr(torch, "quantize_per_channel"):
+        pytest.skip("this torch has no quantised tensors")
+
+
+class Packed(nn.Module):
+    """A convolution in torch's 8-bit integers, its weights packed for the processor: as a layer, or a bare object."""
+
+    def __init__(self, layer: bool):
+        super().__init__()
+        steps, zeros = torch.full((4,), 0.01, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+        weight = torch.quantize_per_channel(torch.zeros(4, 3, 3, 3), steps, zeros, 0, torch.qint8)
+        if layer:
+            self.layer = torch.ao.nn.quantized.Conv2d(3, 4, 3, padding=1)
+            self.layer.set_weight_bias(weight, torch.zeros(4))
+        else:
+            self.packed = [torch.ops.quantized.conv2d_prepack(weight, torch.zeros(4), [1, 1], [1, 1], [1, 1], 1)]
+
+    def forward(self, x):
+        x = torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)
+        y = self.layer(x) if hasattr(self, "layer") else torch.ops.quantized.conv2d_relu(x, self.packed[0], 0.1, 0)
+        return y.dequantize()
+
+
+@pytest.mark.parametrize(("layer", "own"), [(True, 4 + 8), (False, 0)])  # a layer knows its output's step and zero
+@pytest.mark.usefixtures("integers")
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_packed_weights_and_integer_convolutions_are_counted(layer, own, capsys):
+    network = Packed(layer)
+    # 108 weights of a byte, for each of 4 filters a float64 step, an int64 zero point and a float32 bias
+    assert count_size(network) * 1024 == 108 + 4 * (8 + 8 + 4) + own
+    assert count_flops(network, SIZE) == CONV_MACS
+    assert capsys.readouterr().err.startswith("warning: thop counts 0 MACs")
+
+
+@pytest.mark.usefixtures("integers")
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_a_quantised_linear_layer_is_counted():
+    layer = torch.ao.nn.quantized.Linear(16, 4)
+    layer.set_weight_bias(torch.quantize_per_tensor(torch.zeros(4, 16), 0.01, 0, torch.qint8), torch.zeros(4))
+    quantised = torch.ao.nn.quantized
+    network = nn.Sequential(quantised.Quantize(0.1, 0, torch.quint8), layer, quantised.DeQuantize())
+    assert count_flops(network, SIZE) == 3 * 8 * 16 * 4  # one picture's 3 x 8 rows of 16 numbers
+    assert count_size(network) * 1024 == 64 + 4 * 4 + 2 * (4 + 8)
+
+
 def test_figure_of_merit():
     # the hand-out's example: 1,953,431,552 FLOPs, 1522.402 KB, mIoU 0.678319
     assert figure_of_merit(1_953_431_552, 1522.402, 0.678319) == pytest.approx(
@@ -181,3 +232,72 @@ def test_layer_table_adds_up():
 def test_layer_table_shows_the_work_of_hidden_layers():
     rows = layer_table(nn.Sequential(Functional()), SIZE)
     assert [(row.name, row.macs) for row in rows] == [("0", CONV_MACS)]
+
+
+class Resized(nn.Sequential):
+    def forward(self, x):
+        return F.interpolate(super().forward(x), scale_factor=2)
+
+
+def test_activations_are_the_bytes_that_a_layer_writes():
+    network = nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 8, 1, stride=2))
+    rows = layer_table(network, SIZE)
+    written = [4 * 4 * 8 * 16, 4 * 4 * 8 * 16, 4 * 8 * 4 * 8]  # 4 bytes x C x H x W
+    assert [row.activations for row in rows] == written
+    assert [line.split()[-5] for line in format_layer_table(rows).splitlines()[1:4]] == ["40.0%", "40.0%", "20.0%"]
+    assert layer_table(conv(), SIZE)[0].activations == written[0]
+    shared = conv()
+    assert layer_table(nn.Sequential(shared, nn.Conv2d(4, 3, 1), shared), SIZE)[0].activations == 2 * written[0]
+
+
+def test_the_network_has_a_row_for_an_output_of_its_own():
+    rows = layer_table(Resized(conv()), SIZE)
+    assert [(row.name, row.output_shape, row.parameters, row.macs, row.activations) for row in rows] == [
+        ("(network)", (1, 4, 16, 32), 0, 0, 4 * 4 * 16 * 32), ("0", (1, 4, 8, 16), 112, CONV_MACS, 4 * 4 * 8 * 16)]
+
+
+class Sleeps(nn.Module):
+    def __init__(self, seconds: float, *children: nn.Module) -> None:
+        super().__init__()
+        self.seconds, self.inner = seconds, nn.Sequential(*children)
+
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return self.inner(x)
+
+
+def test_each_module_has_the_time_that_it_takes_itself():
+    network = Sleeps(0.03, conv(), Sleeps(0.06), nn.Identity()).train()
+    started = time.perf_counter()
+    times = time_layers(network, SIZE, repeats=1)
+    elapsed = 1000 * (time.perf_counter() - started)
+    assert list(times) == ["(network)", "inner", "inner.0", "inner.1", "inner.1.inner", "inner.2"]
+    assert times["(network)"] >= 30 and times["inner.1"] >= 60  # sleep never returns early
+    # one pass of at least three (two warm up), each moment in exactly one module
+    assert 90 <= sum(times.values()) <= elapsed - 2 * 90
+    assert max(times[name] for name in times if "inner" in name and name != "inner.1") < 60
+    assert network.training and not network._forward_hooks and not network._forward_pre_hooks
+
+
+def test_times_are_medians_and_leave_the_threads_as_they_were(monkeypatch):
+    threads, passes = torch.get_num_threads(), []
+
+    class Uneven(nn.Module):
+        def forward(self, x):
+            passes.append((torch.get_num_threads(), self.training, torch.is_grad_enabled(), tuple(x.shape)))
+            time.sleep([0, 0, 0.02, 0.3, 0.02][len(passes) - 1])
+            return x
+
+    assert 20 <= time_layers(Uneven(), SIZE, repeats=3)["(network)"] < 150
+    assert passes == [(1, False, False, (1, 3, *SIZE))] * 5
+    assert torch.get_num_threads() == threads
+    with pytest.raises(LabError, match="at least 1 repeat"):
+        time_layers(Uneven(), SIZE, repeats=0)
+
+
+def test_the_table_shows_the_time_of_all_that_has_no_row():
+    network = nn.Sequential(conv(), nn.MaxPool2d(2))
+    rows = layer_table(network, SIZE)
+    lines = format_layer_table(rows, {"(network)": 0.25, "0": 1.5, "1": 0.5}).splitlines()
+    assert [line.split()[-1] for line in lines] == ["ms", "1.50", "0.75", "2.25"]
+    assert lines[2].startswith("outside these layers")

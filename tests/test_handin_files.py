@@ -195,7 +195,7 @@ def test_what_the_rules_allow(tmp_path):
     path = tmp_path / "network_task1.py"
     path.write_text("import torch, math, re\nfrom torch import nn\nfrom torch.nn import functional as F\n"
                     "def make(weights=None, pretrained=False): return re.compile('a'), weights\n"
-                    "make(weights=torch.ones(8), pretrained=False)\n"
+                    "make(weights=torch.ones(8), pretrained=False)\nmake(nn.Identity().eval())\n"
                     "# import timm; torchvision.models\n'torchvision.models.resnet18(pretrained=True)'\n"
                     "def load_model(MODEL_PATH):\n    return torch.load(MODEL_PATH, weights_only=True)\n")
     assert [finding.level for finding in judge_rules(path, "network 1")] == ["OK"]

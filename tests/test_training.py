@@ -106,9 +106,9 @@ def headless(*arguments: object, **options):
 
 
 def test_settings_reach_the_cells_and_output_reaches_the_terminal(notebook, tmp_path):
-    book = notebook("import sys; print(X + 1, NAME); print('bar', file=sys.stderr)")
+    book = notebook("import sys; print(X[0] + X[1][1], NAME); print('bar', file=sys.stderr)")
     before = book.read_bytes()
-    result = headless(book, "-p", "X", "41", "-p", "NAME", "/some/path", "-o", tmp_path / "out.ipynb")
+    result = headless(book, "-p", "X", "(40, (1, 2))", "-p", "NAME", "/some/path", "-o", tmp_path / "out.ipynb")
     assert result.status == 0, result.stderr
     assert result.stdout == "42 /some/path\n" and "bar" in result.stderr
     assert book.read_bytes() == before

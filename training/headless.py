@@ -141,9 +141,14 @@ def main() -> None:
 def _value(text: str) -> object:
     """A Python literal where `text` is one (200, 1e-3, True, None), otherwise the text itself (a path)."""
     try:
-        return ast.literal_eval(text)
+        return _listed(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         return text
+
+
+def _listed(value: object) -> object:
+    """Lists in place of tuples, of which papermill would make text."""
+    return [_listed(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 FLOPs are what thop counts for one 1 x 3 x 256 x 512 input, in multiply-accumulates, as the field reports them. thop
 hangs its rules on module types, so work outside the modules it knows (functional calls, subclasses) escapes it;
 torch's own counter (`torch.utils.flop_counter`) sees every convolution and matrix product that is dispatched, but no
-batch norm. Both are taken and the larger counts.
+batch norm. Both are taken and the larger counts. torch's quantised layers (torch.ao.nn.quantized) are unknown to both
+and keep their weights packed, outside of every parameter and buffer: their rules stand here.
 """
 import copy
 import functools
+import math
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
 
@@ -23,13 +26,19 @@ from utils.lab import FOM_OFFSET, INPUT_SIZE, TASKS, LabError
 
 @dataclass
 class Layer:
-    """One row of the layer table; `macs` counts what this module does itself, without its children."""
+    """One row of the layer table; `macs` counts what this module does itself, without its children.
+
+    `activations`: bytes of the tensors that it returns for one picture, over all its calls; 0 where it hands on a
+    child's or works in place. They go through memory, and training holds them until the backward pass, for each
+    picture of a batch. `share` is of the MACs, 0 to 1.
+    """
 
     name: str
     type: str
     output_shape: tuple[int, ...] | None
     parameters: int
     macs: int
+    activations: int
     share: float
 
 
@@ -42,6 +51,7 @@ class Profile:
     thop_by_module: dict[str, int]
     dispatched_by_module: dict[str, int]
     output_shapes: dict[str, tuple[int, ...]]
+    output_bytes: dict[str, int]
 
     @property
     def flops(self) -> int:
@@ -69,17 +79,19 @@ def profile_model(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) ->
 
     watched = copy.deepcopy(model).cpu().eval()
     shapes: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, int] = {}
+    made: dict[int, weakref.ref[Tensor]] = {}
     for name, module in watched.named_modules():
-        module.register_forward_hook(functools.partial(_note_shape, shapes, name))
+        module.register_forward_hook(functools.partial(_note_output, shapes, sizes, made, name))
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention path hides its products from the counter
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_quantised_rules()) as counter:
             watched(data)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     by_dispatch = _own_macs(counter, type(watched).__name__)
-    return Profile(int(total), sum(by_dispatch.values()), by_thop, by_dispatch, shapes)
+    return Profile(int(total), sum(by_dispatch.values()), by_thop, by_dispatch, shapes, sizes)
 
 
 def count_flops(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> int:
@@ -101,7 +113,8 @@ def count_size(model: nn.Module) -> float:
     """The lab's size in KB: bytes of every tensor that `model` holds, each storage once, / 1024.
 
     Parameters, buffers (persistent or not) and tensors or arrays in attributes, containers and closures all count; a
-    view counts with the whole storage it keeps alive.
+    view counts with the whole storage it keeps alive, a quantised tensor with its scales and zero points, packed
+    weights with what they unpack to.
     """
     storages = {}
     for tensor in _held_tensors(model, model.state_dict()):
@@ -129,6 +142,8 @@ def layer_table(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE, prof
                 ) -> list[Layer]:
     """One row for every module that holds parameters or works itself, in the order of `named_modules`.
 
+    The network itself has a row, too, if the output is its own (a last resize) and not its last layer's.
+
     The MACs are from the counter that the lab's FLOPs are from, so that the column adds up to `count_flops`. A
     `profile` of the model that is there already saves taking it.
     """
@@ -137,23 +152,62 @@ def layer_table(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE, prof
     rows = []
     for name, module in model.named_modules():
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
-        if parameters or macs.get(name, 0):
+        if parameters or macs.get(name, 0) or (not name and profile.output_bytes.get(name, 0)):
             rows.append(Layer(name or "(network)", type(module).__name__, profile.output_shapes.get(name), parameters,
-                              macs.get(name, 0), macs.get(name, 0) / max(profile.flops, 1)))
+                              macs.get(name, 0), profile.output_bytes.get(name, 0),
+                              macs.get(name, 0) / max(profile.flops, 1)))
     return rows
 
 
-def format_layer_table(rows: list[Layer]) -> str:
-    """The layer table as text, a line a layer, with a line of totals."""
-    width = max([len(row.name) for row in rows] + [5])
-    lines = [f"{'layer':{width}}  {'type':16} {'output':>18} {'parameters':>11} {'MACs':>14} {'share':>6}"]
+def format_layer_table(rows: list[Layer], times: dict[str, float] | None = None) -> str:
+    """The layer table as text, a line a layer and a line of totals; with `times` (utils.timing) a column of ms.
+
+    KB are those of the outputs (`activations`); each share is that of the column before it. Time that was spent
+    outside the rows' layers (pooling, resizes, additions) has a line of its own before the totals.
+    """
+    kinds = ("activations", "parameters", "macs")
+    totals = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
+    cells = [["layer", "type", "output", "KB", "share", "parameters", "share", "MACs", "share"]]
     for row in rows:
-        shape = " x ".join(map(str, row.output_shape[1:])) if row.output_shape else ""
-        lines.append(f"{row.name:{width}}  {row.type:16} {shape:>18} {row.parameters:11,} {row.macs:14,} "
-                     f"{row.share:6.1%}")
-    lines.append(f"{'total':{width}}  {'':16} {'':>18} {sum(row.parameters for row in rows):11,} "
-                 f"{sum(row.macs for row in rows):14,} {sum(row.share for row in rows):6.1%}")
-    return "\n".join(lines)
+        shape = " x ".join(map(str, (row.output_shape or ())[1:]))
+        kind = row.type if row.parameters or row.macs else ""
+        cells.append([row.name, kind, shape, *_with_shares({name: getattr(row, name) for name in kinds}, totals)])
+    cells.append(["total", "", "", *_with_shares(totals, totals)])
+    if times is not None:
+        inside, whole = [times.get(row.name, 0.0) for row in rows], sum(times.values())
+        cells.insert(-1, ["outside these layers", *[""] * 8])
+        column = ["ms", *(f"{ms:.2f}" for ms in (*inside, whole - sum(inside), whole))]
+        cells = [[*line, cell] for line, cell in zip(cells, column, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(" ".join([*map(str.ljust, line[:2], widths), *map(str.rjust, line[2:], widths[2:])]).rstrip()
+                     for line in cells)
+
+
+def _with_shares(values: dict[str, int], totals: dict[str, int]) -> list[str]:
+    """Each value and its share of the total, as cells; activations in KB."""
+    cells = []
+    for kind, value in values.items():
+        number = f"{value / 1024:,.1f}" if kind == "activations" else f"{value:,}"
+        cells += [number, f"{value / max(totals[kind], 1):.1%}"]
+    return cells
+
+
+def _quantised_rules() -> dict[object, Callable]:
+    """FLOPs (2 a multiply-accumulate) of torch's quantised operators, for its counter."""
+    def count(*args: object, out_shape: tuple[int, ...], **_options: object) -> int:
+        # (C_out, C_in / groups, ...): what one number takes is a filter's length
+        weight = next(filter(_is_packed, args)).unpack()[0]
+        return 2 * math.prod(out_shape) * weight.numel() // len(weight)
+
+    names = [f"{layer}{after}" for layer in ("conv1d", "conv2d", "conv3d", "linear")
+             for after in ("", "_relu", "_add", "_add_relu", "_dynamic", "_relu_dynamic", "_leaky_relu", "_tanh")]
+    known = torch.ops.quantized
+    return {getattr(known, name): count for name in names if hasattr(known, name)}
+
+
+def _is_packed(item: object) -> bool:
+    """Whether it is what torch.ops.quantized keeps a layer's weights and biases in, laid out for the processor."""
+    return type(item).__name__ == "ScriptObject" and hasattr(item, "unpack")
 
 
 def _flatten_thop(tree: dict, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -181,10 +235,14 @@ def _own_macs(counter: FlopCounterMode, root: str) -> dict[str, int]:
     return {name: macs for name, macs in own.items() if macs > 0}
 
 
-def _note_shape(shapes: dict[str, tuple[int, ...]], name: str, _module: nn.Module, _args: tuple,
-                output: object) -> None:
+def _note_output(shapes: dict[str, tuple[int, ...]], sizes: dict[str, int], made: dict[int, "weakref.ref[Tensor]"],
+                 name: str, _module: nn.Module, _args: tuple, output: object) -> None:
     if isinstance(output, Tensor):
         shapes[name] = tuple(output.shape)
+        before = made.get(id(output))
+        if before is None or before() is not output:  # an id is only unique while its object lives
+            made[id(output)] = weakref.ref(output)
+            sizes[name] = sizes.get(name, 0) + output.numel() * output.element_size()
 
 
 def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
@@ -197,6 +255,10 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
         seen[id(item)] = item  # an id is only unique while its object lives
         if isinstance(item, (Tensor, np.ndarray)):
             yield item
+            if getattr(item, "is_quantized", False) and "channel" in str(item.qscheme()):
+                stack += [item.q_per_channel_scales(), item.q_per_channel_zero_points()]
+        elif _is_packed(item):
+            stack.append(item.unpack())
         elif isinstance(item, dict):
             stack += [*item.keys(), *item.values()]
         elif isinstance(item, (list, tuple, set, frozenset)):
@@ -215,7 +277,10 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
             own = [cls for cls in type(item).__mro__ if not cls.__module__.startswith(("torch", "builtins"))]
             stack += [dict(vars(cls)) for cls in own]
         if hasattr(item, "__dict__"):
-            stack.append(dict(vars(item)))
+            held = dict(vars(item))
+            if type(item).__module__.startswith("torch.ao.nn."):
+                held.pop("_packed_params", None)  # their state_dict unpacks them
+            stack.append(held)
 
 
 def _function_holds(function: FunctionType) -> list[object]:

@@ -21,7 +21,8 @@ NEEDED = (*OWN, "EPOCHS", "DATA", "DEVICE")
 
 # Each method of the recipe by itself, turned off, or on where it is off. What the recipe does already is left out.
 LEVERS = {
-    "no distillation": {"DISTILL": 0},
+    "no distillation": {"TEACHER": None},
+    "distillation": {"TEACHER": TASKS[1].model_file},
     "no class weights": {"CLASS_WEIGHTS": None},
     "weights c=1.02": {"CLASS_WEIGHTS": 1.02},
     "weights c=1.10": {"CLASS_WEIGHTS": 1.10},
@@ -35,7 +36,7 @@ LEVERS = {
     "crops to the end": {"UNCROPPED": 0},
     "calibration": {"CALIBRATE": 0.05},
     "branches": {"BRANCHES": 2},
-    "plain recipe": {"DISTILL": 0, "CLASS_WEIGHTS": None, "LOVASZ": 0, "DICE": 0, "OHEM": None, "EMA": 0,
+    "plain recipe": {"TEACHER": None, "CLASS_WEIGHTS": None, "LOVASZ": 0, "DICE": 0, "OHEM": None, "EMA": 0,
                      "WEIGHT_DECAY": 0, "WARM_UP": 0, "UNCROPPED": 0, "CALIBRATE": 0, "BRANCHES": 0},
 }
 
