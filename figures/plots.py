@@ -19,11 +19,11 @@ DARK, LIGHT = "#1f4e79", "#d95f02"  # a blue and an orange that stay apart for t
 def plot_class_shares(shares: Sequence[float], weights: Sequence[float] | None = None) -> Figure:
     """Each category's share of the training pixels, and, where given, its weight in the loss."""
     figure, axes = _figure(1 if weights is None else 2)
-    _bars(axes[0], shares, "{:.1%}")
+    draw_bars(axes[0], shares, "{:.1%}")
     axes[0].set_title("share of the training pixels")
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if weights is not None:
-        _bars(axes[1], weights, "{:.2f}")
+        draw_bars(axes[1], weights, "{:.2f}")
         axes[1].set_title("weight in the loss")
     return figure
 
@@ -50,7 +50,7 @@ def plot_iou(metric: ConfusionMatrix) -> Figure:
     """IoU of each category as bars, the mean as a line."""
     figure, (ax,) = _figure(1)
     iou = metric.iou()
-    _bars(ax, iou, "{:.3f}")
+    draw_bars(ax, iou, "{:.3f}")
     ax.axhline(metric.miou(), color="black", linewidth=1, linestyle=":")
     ax.set_ylim(0, 1.05)
     ax.set_title(f"IoU by category, mean {metric.miou():.4f} (dotted)")
@@ -78,7 +78,8 @@ def _figure(columns: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _bars(ax: Axes, values: Sequence[float], form: str) -> None:
+def draw_bars(ax: Axes, values: Sequence[float], form: str) -> None:
+    """A bar for each category in its display color, the value above it in the format `form`; NaN is "absent"."""
     values = [float(value) for value in values]
     bars = ax.bar(CATEGORIES, np.nan_to_num(values), color=CATEGORY_COLORS / 255, edgecolor="0.3")
     ax.bar_label(bars, ["absent" if np.isnan(value) else form.format(value) for value in values], fontsize=8)

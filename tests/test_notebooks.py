@@ -70,6 +70,20 @@ def test_executed_end_to_end(number, sample, weights, tmp_path):
     assert len(pictures) == (7 if number == 1 else 8)
 
 
+def test_every_lever_of_task_2_at_once(sample, weights, tmp_path):
+    levers = {"START": weights[2], "STORE": "int8", "CALIBRATE": 0.25, "OHEM": 0.5, "DICE": 0.2, "EMA": 0,
+              "BRANCHES": 1, "TEACHER": None, "CLASS_WEIGHTS": None, "WARM_UP": 0, "UNCROPPED": 0, "RUNG": "stretch"}
+    result = run_command("-m", "training.headless", BOOKS[2], "-o", tmp_path / "out.ipynb", "-p", "DATA", sample,
+                         "-p", "EPOCHS", 1, "-p", "BATCH_SIZE", 2, "-p", "MODEL", tmp_path / "m.pth",
+                         "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu",
+                         *itertools.chain(*(("-p", *pair) for pair in levers.items())))
+    assert result.status == 0, result.stderr
+    assert "train: 3 pictures" in result.stdout and "shifts of the classes' logits" in result.stdout
+    assert "flops =20591360" in result.stdout  # START's own rung, safe
+    assert "Model parameter size =20.254 KB" in result.stdout  # a byte a weight, four a filter
+    assert torch.int8 in {tensor.dtype for tensor in torch.load(tmp_path / "m.pth", weights_only=True).values()}
+
+
 def test_bad_settings_end_in_one_line(sample, tmp_path):
     common = ("-m", "training.headless", BOOKS[2], "-o", tmp_path / "out.ipynb", "-p", "MODEL", tmp_path / "m.pth",
               "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu")

@@ -1,0 +1,96 @@
+"""Gathers, draws and writes a report: the figures as PNG and SVG, and report.md around them."""
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from dataset.batches import Batches, open_evaluation
+from dataset.dataset import Cityscapes
+from figures.report.content import Content, add_costs, add_data, add_model, add_pictures, add_runs
+from figures.report.events import can_write, write_events
+from figures.report.folder import check_folder, renewing
+from figures.report.gather import Scored, costs_of_runs, find_runs, score
+from figures.report.outline import OUTLINE, write_outline
+from utils.lab import RUNS, TASKS
+from utils.machine import keep_memory
+from utils.terminal import bar_stream
+
+DPI = 200
+STYLE = {"svg.hashsalt": "figures.report", "font.size": 10}  # the same figures give the same files
+
+
+def make_report(out: Path, device: torch.device, data: str | None = None, folder: Path | None = None,
+                names: Sequence[str] | None = None, weights: dict[int, Path | None] | None = None,
+                network_files: dict[int, Path] | None = None, dpi: int = DPI) -> list[str]:
+    """Writes the folder `out` and returns a line for everything that is left out.
+
+    names: the runs, paths below `folder`; None: all of them. weights, network_files: by the task's number; what is
+    not given is the task's own, and then may be missing. Raises LabError for bad input, before anything is drawn.
+    """
+    check_folder(out)
+    if device.type == "cpu":
+        keep_memory()
+    runs, notes = find_runs(folder, names)
+    files = {number: (network_files or {}).get(number) or task.network_file for number, task in TASKS.items()}
+    scored, validation, where = _score_all(weights or {}, files, data, device, notes)
+    content = Content()
+    add_data(content, Batches(Cityscapes(data, "train"), 1), runs)
+    costs = costs_of_runs(runs, folder or RUNS, files)
+    for number in (*TASKS, None):
+        add_runs(content, [run for run in runs if run.task == number], number, costs)
+    for one in scored:
+        add_model(content, one, where)
+    if scored:
+        add_pictures(content, scored, validation)
+    add_costs(content, scored, runs, costs)
+    with renewing(out) as (temporary, kept):
+        text = _draw(content, temporary, dpi)
+        if can_write():
+            write_events(runs, temporary / "tensorboard")
+        (temporary / "report.md").write_text(write_outline(text, notes), encoding="utf-8")
+    for name in kept:
+        print(f"kept as you left it: {out / name}", file=sys.stderr)
+    return notes
+
+
+def _score_all(weights: dict[int, Path | None], files: dict[int, Path], data: str | None, device: torch.device,
+               notes: list[str]) -> tuple[list[Scored], Batches | None, str]:
+    """The networks that there are, scored on the validation split, which comes along with a description."""
+    paths = {}
+    for number, task in TASKS.items():
+        path = weights.get(number) or Path(task.model_file)
+        if weights.get(number) or path.is_file():
+            paths[number] = path
+        else:
+            notes.append(f"task {number}'s network (drawing, costs, panels, errors): no {path}: train it with "
+                         f"{task.notebook}, or pass --task{number} FILE")
+    if not paths:
+        return [], None, ""
+    batches, where = open_evaluation(data, None, device)
+    scored = [score(TASKS[number], files[number], path, batches, device) for number, path in paths.items()]
+    return scored, batches, where
+
+
+def _draw(content: Content, folder: Path, dpi: int) -> dict[str, str]:
+    """Draws and saves every picture, with a bar, and numbers them in the outline's order; the Markdown of all parts."""
+    order = [key for section in OUTLINE for key in section.content if key in content.pictures]
+    text = dict(content.texts)
+    with matplotlib.rc_context(STYLE), tqdm(order, "drawing", unit="figure", file=bar_stream()) as bar:
+        for number, key in enumerate(bar, 1):
+            bar.set_postfix_str(key)
+            picture = content.pictures[key]
+            save(picture.draw(), folder / key, dpi)
+            caption = f"Figure {number}: {picture.caption}"
+            text[key] = f"![Figure {number}: {key.replace('_', ' ')}]({key}.png)\n\n{caption}"
+    return text
+
+
+def save(figure: Figure, path: Path, dpi: int) -> None:
+    """`path`.png and `path`.svg."""
+    figure.savefig(path.with_name(f"{path.name}.png"), dpi=dpi)
+    figure.set_layout_engine("none")  # everything has its place by now
+    figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})

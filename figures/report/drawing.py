@@ -1,0 +1,162 @@
+"""A drawing of a network made from its own layers: boxes for its blocks, arrows along the data, one row a resolution.
+
+Readable in print: skip connections are dashed as well as orange, and a box's figures stand beside it.
+"""
+import itertools
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from figures.plots import DARK, LIGHT
+from figures.report.tracing import INPUT, OUTPUT, Graph, Node, main_path
+from utils.complexity import Layer
+
+WHOLE = "whole picture"  # the row of what has no place in the picture, such as a mean over it
+MEETING = 0.26         # width and height of the circle where tensors meet
+Place = tuple[float, float, float, float]  # x and y of the centre, width, height
+
+
+def draw_network(graph: Graph, rows: Sequence[Layer] = ()) -> Figure:
+    """The blocks from left to right as they run, from top to bottom by resolution: a U-Net looks like a U.
+
+    A box is the wider the more channels it returns, and the higher the finer its maps; the darker, the larger its share
+    of the MACs. `rows` are those of `layer_table`.
+    """
+    levels = _levels(graph)
+    names = sorted(set(levels.values()))
+    heights = {level: -index for index, level in enumerate(names)}
+    shares = _shares(graph, rows)
+    figure = Figure(figsize=(min(max(0.8 * len(graph.nodes) + 0.8, 6), 24), 1.15 * len(names) + 0.5),
+                    layout="constrained")
+    ax = figure.subplots()
+    most = max((node.shape[0] for node in graph.nodes if node.shape), default=1)
+    places = {node.name: _place(index, heights[levels[node.name]], node, most)
+              for index, node in enumerate(graph.nodes)}
+    for y in heights.values():
+        ax.axhline(y, color="0.93", linewidth=8, zorder=0)
+    ax.set_yticks([*heights.values()], [_row_name(graph, levels, level) for level in heights], fontsize=8)
+    main = main_path(graph)
+    lanes: dict[float, list[tuple[float, float]]] = {}
+    for (source, target), resized in sorted(graph.edges.items(), key=lambda edge: _span(places, *edge[0])):
+        _arrow(ax, _route(places, source, target, lanes), resized, side=(source, target) not in main)
+    top = max(0.68, *(0.7 + 0.1 * len(spans) for y, spans in lanes.items() if y == 0), 0)
+    ax.set(xlim=(-0.6, len(graph.nodes) - 0.4), ylim=(-len(names) + 0.42, top))
+    for node in graph.nodes:
+        _box(ax, node, places[node.name], shares.get(node.name))
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def _span(places: dict[str, Place], source: str, target: str) -> float:
+    return places[target][0] - places[source][0]
+
+
+def _levels(graph: Graph) -> dict[str, float]:
+    """How often each node's maps were halved: log2 of the stride; infinity for 1 x 1; without a map as before."""
+    height = next(node.shape[1] for node in graph.nodes if node.name == INPUT)
+    levels: dict[str, float] = {}
+    last = 0.0
+    for node in graph.nodes:
+        if node.shape and node.shape[1] == 1 == node.shape[2]:
+            levels[node.name] = math.inf
+            continue
+        if node.shape:
+            last = round(2 * math.log2(height / node.shape[1])) / 2  # unpadded maps share a row
+        levels[node.name] = last
+    return levels
+
+
+def _row_name(graph: Graph, levels: dict[str, float], level: float) -> str:
+    shape = next((node.shape for node in graph.nodes if levels[node.name] == level and node.shape), None)
+    if shape is None:
+        return ""
+    stride = f"1/{2 ** level:.3g}" if level else "full size"
+    return WHOLE if level == math.inf else f"{stride}\n{shape[1]} x {shape[2]}"
+
+
+def _place(x: float, y: float, node: Node, most: int) -> Place:
+    if node.kind == "meeting":
+        return x, y, MEETING, MEETING
+    if node.kind in (INPUT, OUTPUT):
+        return x, y, 0.2, 0.5
+    channels = node.shape[0] if node.shape else most
+    return x, y, 0.16 + 0.6 * math.sqrt(channels / most), max(0.5 + 0.055 * y, 0.2)
+
+
+def _shares(graph: Graph, rows: Sequence[Layer]) -> dict[str, float]:
+    total = sum(row.macs for row in rows)
+    shares = {}
+    for node in graph.nodes:
+        if node.kind == "block" and total and "(" not in node.name:  # of a block that ran twice the first box has both
+            inside = [row.macs for row in rows if row.name == node.name or row.name.startswith(f"{node.name}.")]
+            shares[node.name] = sum(inside) / total
+    return shares
+
+
+def _box(ax: Axes, node: Node, place: Place, share: float | None) -> None:
+    x, y, width, height = place
+    if node.kind == "meeting":
+        sign = node.label if len(node.label) < 4 else node.label[:4]
+        ax.plot(x, y, "o", markersize=15, markerfacecolor="white", markeredgecolor=DARK, zorder=3)
+        ax.text(x, y, sign, ha="center", va="center_baseline", fontsize=11 if len(sign) == 1 else 7, zorder=4)
+        return
+    end = node.kind in (INPUT, OUTPUT)
+    color = "white" if end else matplotlib.colormaps["Blues"](Normalize(0, 1)(0.18 + 0.75 * (share or 0)))
+    ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=DARK, zorder=3,
+                           linestyle=":" if end else "-", linewidth=1.1))
+    name = node.name if len(node.name) <= 16 else "…" + node.name[-15:]
+    above = name if end or node.label in ("", node.name) else f"{name}\n"
+    ax.text(x, y + height / 2 + 0.03, above, ha="center", va="bottom", fontsize=8.5, zorder=5, linespacing=1.05,
+            weight="bold")
+    if above.endswith("\n"):
+        ax.text(x, y + height / 2 + 0.03, node.label[:16], ha="center", va="bottom", fontsize=7, color="0.35", zorder=5)
+    figures = [f"{node.shape[0]} ch"] if node.shape else []
+    figures += [f"{share:.0%} MACs" if share >= 0.01 else "<1% MACs"] if share is not None else []
+    ax.text(x, y - height / 2 - 0.03, "\n".join(figures), ha="center", va="top", fontsize=7, zorder=5, linespacing=1.05)
+
+
+def _arrow(ax: Axes, route: Sequence[tuple[float, float]], resized: str, side: bool) -> None:
+    color, dashes = (LIGHT, (0, (4, 2))) if side else (DARK, "-")
+    style = {"color": color, "linewidth": 1.2, "linestyle": dashes}
+    ax.plot(*zip(*route[:-1], strict=True), solid_joinstyle="round", zorder=2, **style)
+    ax.annotate("", route[-1], route[-2], zorder=2,
+                arrowprops={"arrowstyle": "-|>,head_width=0.22,head_length=0.4", "shrinkA": 0, "shrinkB": 0, **style})
+    if resized:
+        one, other = max(itertools.pairwise(route), key=lambda pair: math.dist(*pair))
+        ax.annotate(resized, np.mean([one, other], 0), fontsize=7, style="italic", color="0.25", ha="center",
+                    va="center", zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
+
+
+def _route(places: dict[str, Place], source: str, target: str, lanes: dict[float, list[tuple[float, float]]]
+           ) -> list[tuple[float, float]]:
+    """The corners of an edge's way past the boxes; `lanes` holds the spans of those above each row so far."""
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = places[source], places[target]
+    right, left = (x0 + w0 / 2, y0), (x1 - w1 / 2, y1)
+    meets = w1 == h1 == MEETING
+
+    def free(row: float) -> bool:
+        return not any(x0 < x < x1 and y == row for x, y, *_ in places.values())
+
+    if y0 == y1:
+        if free(y0):
+            return [right, left]
+        beside = sum(x0 < end and start < x1 for start, end in lanes.setdefault(y0, []))
+        lanes[y0].append((x0, x1))
+        lane = y0 + 0.6 + 0.1 * beside
+        if meets:
+            return [right, (x0 + w0 / 2 + 0.09, y0), (x0 + w0 / 2 + 0.09, lane), (x1, lane), (x1, y1 + h1 / 2)]
+        return [right, (x0 + w0 / 2 + 0.09, y0), (x0 + w0 / 2 + 0.09, lane), (x1 - w1 / 2 - 0.12, lane),
+                (x1 - w1 / 2 - 0.12, y1), left]
+    if x1 - x0 > 1 and (y1 > y0 or meets) and free(y0):
+        return [right, (x1, y0), (x1, y1 - math.copysign(h1 / 2 + 0.24 * (not meets), y1 - y0))]
+    if x1 - x0 > 1 and y1 < y0 and free(y1):
+        return [(x0, y0 - h0 / 2 - 0.24), (x0, y1), left]
+    return [right, left]

@@ -1,0 +1,131 @@
+"""What a report is made of: the runs, the networks with their scores and costs, the data. Nothing is drawn here."""
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from dataset.batches import Batches
+from figures.report.tracing import Graph, trace
+from utils.complexity import Layer, count_size, layer_table, profile_model
+from utils.evaluation import check_output, evaluate_images, load_model, student_code
+from utils.lab import RUNS, LabError, Task
+from utils.metric import ConfusionMatrix
+from utils.past import Past, is_run, read_run, run_names, unknown_run
+from utils.terminal import bar_stream
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-accumulates of one picture, KB of all tensors, number of parameters."""
+
+    macs: int
+    kb: float
+    parameters: int
+
+
+@dataclass
+class Scored:
+    """One network with what it costs, layer by layer, and its confusion matrix of each picture it was scored on."""
+
+    task: Task
+    path: Path
+    model: nn.Module
+    cost: Cost
+    rows: list[Layer]
+    graph: Graph
+    matrices: list[ConfusionMatrix]
+
+    @property
+    def name(self) -> str:
+        return f"task {self.task.number}: {self.path.name}"
+
+    @property
+    def metric(self) -> ConfusionMatrix:
+        return sum(self.matrices, ConfusionMatrix())
+
+
+def find_runs(folder: Path | None, names: Sequence[str] | None) -> tuple[list[Past], list[str]]:
+    """The runs called `names` (paths below `folder`), or all but the .previous ones; and a line for each left out.
+
+    Raises LabError for a name that is no run's, for a damaged run that was named, and for a `folder` without runs; of
+    the default folder, which has none yet, a line tells.
+    """
+    notes: list[str] = []
+    where = folder or RUNS
+    if names:
+        for name in names:
+            if not is_run(where / name):
+                raise unknown_run(where, name, run_names(where))
+        runs = [replace(read_run(where / name), name=name.strip("/")) for name in dict.fromkeys(names)]
+        for run in runs:
+            if not run.best:
+                raise LabError(f"expected a run with a finished epoch, found none in {where / run.name}: wait for one, "
+                               "or leave the run out")
+        return runs, notes
+    try:
+        known = [name for name in run_names(where) if not name.endswith(".previous")]
+    except LabError as error:
+        if folder:
+            raise
+        return [], [f"runs and their curves: {error}"]
+    runs = []
+    for name in known:
+        try:
+            runs.append(read_run(where / name))
+        except LabError as error:
+            notes.append(f"the run {name}: {error}")
+    unfinished = [run.name for run in runs if not run.best]
+    if unfinished:
+        notes.append(f"the run{'s' * (len(unfinished) > 1)} {', '.join(unfinished)}: no epoch is finished yet")
+    return [run for run in runs if run.best], notes
+
+
+def score(task: Task, network_file: Path, path: Path, batches: Batches, device: torch.device) -> Scored:
+    """Loads and scores one network, with a bar. Raises LabError for one that does not load or keep the contract."""
+    model = load_model(network_file, path)
+    check_output(model, str(network_file))
+    with student_code(f"a network whose work can be counted, {network_file}"):
+        profile = profile_model(model)
+        rows, graph = layer_table(model, profile=profile), trace(model)
+        cost = Cost(profile.flops, count_size(model), sum(parameter.numel() for parameter in model.parameters()))
+    matrices = evaluate_images(model.to(device), batches, str(path), f"scoring task {task.number}")
+    if not sum(matrices, ConfusionMatrix()).counts.any():
+        raise LabError(f"expected labelled pixels to score {path} on, found none: check the data's labels")
+    return Scored(task, path, model, cost, rows, graph, matrices)
+
+
+def costs_of_runs(runs: Sequence[Past], folder: Path, network_files: dict[int, Path]) -> dict[str, Cost]:
+    """What the networks of those runs cost whose weights are still there and fit the network file, by the run's name.
+
+    The weights are the run's own, model_task*.pth in its folder, or the file that MODEL names if no later run of
+    `runs` was saved to the same.
+    """
+    found = {}
+    for run in tqdm(runs, "costs of the runs", unit="run", file=bar_stream(), leave=False):
+        path = run.task and _weights(run, runs, folder)
+        if not path:
+            continue
+        try:
+            model = load_model(network_files[run.task], path)
+            with student_code("a network whose work can be counted"):
+                macs = profile_model(model).flops
+        except LabError:  # of another version of the network file
+            continue
+        found[run.name] = Cost(macs, count_size(model), sum(parameter.numel() for parameter in model.parameters()))
+    return found
+
+
+def _weights(run: Past, runs: Sequence[Past], folder: Path) -> Path | None:
+    own = folder / run.name / f"model_task{run.task}.pth"
+    if own.is_file():
+        return own
+    model = run.options.get("MODEL")
+    later = [other for other in runs if other.options.get("MODEL") == model and _started(other) > _started(run)]
+    return Path(model) if isinstance(model, str) and not later and Path(model).is_file() else None
+
+
+def _started(run: Past) -> str:
+    return str(run.about.get("started", ""))

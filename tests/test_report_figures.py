@@ -1,0 +1,364 @@
+"""The report's figures: the drawing's arrows, the chosen pictures, maps of errors, and the whole command."""
+import itertools
+import json
+import os
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, assert_one_line_error, load_file, run_command
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from figures.report import build, data, models, tables
+from figures.report.content import Content
+from figures.report.drawing import draw_network
+from figures.report.events import can_write, write_events
+from figures.report.folder import renewing
+from figures.report.outline import OUTLINE
+from figures.report.tracing import main_path, trace
+from utils.lab import LabError
+from utils.labels_cat import CATEGORIES
+from utils.metric import ConfusionMatrix
+from utils.past import Past
+
+SKIPS = {("stem", "up0"), ("down1", "up1"), ("down2", "up2"), ("down3", "up3")}
+
+
+def history(mious: list[float], seed: int) -> list[dict]:
+    """Records as training writes them; the confusion matrix has nothing to do with the mIoU."""
+    counts = np.random.RandomState(seed).randint(0, 50, (8, 8)) + 200 * np.eye(8, dtype=int)
+    return [{"epoch": epoch, "train_loss": 2 / epoch, "train_miou": miou + 0.03, "loss": 1.5 / epoch, "miou": miou,
+             "accuracy": miou + 0.1, "seconds": 30.0, "finished": "2026-11-21 12:00:00", "confusion": counts.tolist()}
+            for epoch, miou in enumerate(mious, 1)]
+
+
+RUNS = {"wide": ({"EPOCHS": 3, "WIDTH": 16, "LEARNING_RATE": 0.01}, [0.31, 0.5234, 0.51], "2026-11-20 09:00:00"),
+        "wide flips": ({"EPOCHS": 3, "WIDTH": 16, "LEARNING_RATE": 0.01, "FLIP": 0.5}, [0.4, 0.45, 0.5678],
+                       "2026-11-20 10:00:00"),
+        "small|net": ({"EPOCHS": 4, "RUNG": "lean", "FLIP": 0.5}, [0.21, 0.4321], "2026-11-20 11:00:00")}
+
+
+def make_runs(folder: Path) -> Path:
+    for seed, (name, (settings, mious, started)) in enumerate(RUNS.items()):
+        (folder / name).mkdir(parents=True)
+        about = {"settings": settings, "data": "abc", "processes": 1, "parameters": 1000 * (seed + 1),
+                 "started": started}
+        (folder / name / "settings.json").write_text(json.dumps(about), encoding="utf-8")
+        (folder / name / "history.json").write_text(json.dumps(history(mious, seed)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, sample, weights) -> SimpleNamespace:
+    """One report of made-up runs and untrained networks on the drawn sample."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "runs").mkdir()
+    make_runs(folder / "runs")
+    notes = build.make_report(folder / "report", torch.device("cpu"), str(sample), folder / "runs", weights=weights,
+                              dpi=50)
+    text = (folder / "report/report.md").read_text(encoding="utf-8")
+    return SimpleNamespace(folder=folder, out=folder / "report", notes=notes, text=text)
+
+
+# The drawing
+
+def test_the_arrows_of_the_u_net_are_its_skips_and_its_way():
+    graph = trace(load_file(ROOT / "network/network.py").UNet(2), (32, 64))
+    way = ["picture", "stem", "down1", "down2", "down3", "down4", "up3", "up2", "up1", "up0", "head", "logits"]
+    assert graph.edges.keys() == SKIPS | {*itertools.pairwise(way)}
+    assert main_path(graph) == {*itertools.pairwise(way)}
+    shapes = {node.name: node.shape for node in graph.nodes}
+    assert shapes["down4"] == (32, 2, 4) and shapes["up1"] == (4, 16, 32) and shapes["logits"] == (8, 32, 64)
+    ax, = draw_network(graph).axes
+    assert sum(text.arrow_patch is not None for text in ax.texts if hasattr(text, "arrow_patch")) == len(graph.edges)
+    boxes = [box for box in ax.patches if hasattr(box, "get_xy")]  # in the order of the nodes
+    wide, middle = boxes[5].get_width(), [box.get_y() + box.get_height() / 2 for box in boxes]
+    assert wide == max(box.get_width() for box in boxes) and middle[5] == min(middle)  # down4: most channels, lowest
+    assert middle[1] == middle[9] and middle[4] == middle[6]  # a U
+
+
+def test_sums_outside_of_blocks_are_meetings_and_say_what_resized():
+    file = load_file(ROOT / "network2/network.py")
+    for dtype in ("float32", "int8"):
+        graph = trace(file.store(file.fold(file.LowComplexityNet()), dtype), (64, 128))
+        assert graph.edges["picture", "stage4"] == "unshuffle" and graph.edges["stage16", "context"] == "mean"
+        assert {source for source, target in graph.edges if target == "+"} == {"lateral16", "context"}
+        assert {source for source, target in graph.edges if target == "+ (2)"} == {"lateral8", "+"}
+        assert {source for source, target in graph.edges if target == "+ (3)"} == {"stage4", "refine8"}
+        assert graph.edges["head", "logits"] == graph.edges["+", "+ (2)"] == "resize"
+
+
+class Own(nn.Module):
+    """A student's: lists of blocks, a shared pool, concatenation, and a condition that no symbolic trace survives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(True))
+                                   for i, o in ((3, 4), (4, 8), (8, 16))])
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ModuleList([nn.Conv2d(24, 8, 1), nn.Conv2d(12, 4, 1)])
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x):
+        if x.shape[2] % 4:
+            raise ValueError
+        skips = []
+        for block in self.down:
+            x = block(self.pool(x) if skips else x)
+            skips.append(x)
+        for block, skip in zip(self.up, skips[1::-1], strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), skip], 1))
+        return self.head(self.norm(x))
+
+
+def test_a_students_network_keeps_its_skips():
+    graph = trace(Own(), (16, 32))
+    assert {("down.1", "cat"), ("down.0", "cat (2)"), ("up.1", "head")} <= graph.edges.keys()
+    assert graph.edges["down.0", "down.1"] == "max pool" and graph.edges["down.2", "cat"] == "resize"
+    assert "norm" not in {node.name for node in graph.nodes}
+
+
+class Few(nn.Module):
+    """One child around everything, called by another name than forward; then a block that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict({"one": nn.Conv2d(3, 4, 1), "twice": nn.Conv2d(4, 4, 1)})
+        self.head = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x):
+        x = self.inner["one"](x)
+        return self.head(self.inner["twice"](self.inner["twice"](x)) + x)
+
+
+def test_a_block_that_runs_twice_is_drawn_twice():
+    assert list(trace(Few(), (8, 8)).edges) == [
+        ("picture", "inner.one"), ("inner.one", "inner.twice"), ("inner.twice", "inner.twice (2)"),
+        ("inner.twice (2)", "+"), ("inner.one", "+"), ("+", "head"), ("head", "logits")]
+
+
+class Opaque(Few):
+    def forward(self, x):
+        return self.head(torch.from_numpy(self.inner["one"](x).detach().numpy()))
+
+
+def test_what_cannot_be_followed_is_a_chain():
+    graph = trace(Opaque(), (8, 8))
+    assert list(graph.edges) == [("picture", "inner"), ("inner", "head"), ("head", "logits")]
+    draw_network(graph).draw_without_rendering()
+
+
+# Pictures
+
+def test_the_chosen_pictures_show_every_class_that_occurs():
+    rng = np.random.RandomState(3)
+    shares = np.zeros((300, 8))
+    shares[:, 1] = 1
+    for k, index in ((2, 7), (3, 123), (4, 250), (6, 251)):  # each of them in one picture alone
+        shares[index, k] = 0.004 * k
+    shares[rng.permutation(300)[:40], 7] = 0.3  # vehicles in some; void and sky nowhere
+    chosen = data.choose_pictures(shares)
+    assert len(chosen) == 20 == len(set(chosen)) and chosen == sorted(chosen)
+    assert {7, 123, 250, 251} <= set(chosen)
+    assert (shares[chosen].max(0) > 0).tolist() == [False, True, True, True, True, False, True, True]
+    assert data.choose_pictures(shares[:3]) == [0, 1, 2]
+
+
+def test_class_shares_by_hand():
+    targets = np.array([[[1, 1, 1, 255]], [[0, 1, 7, 7]]], np.uint8)
+    np.testing.assert_array_equal(data.count_classes(targets)[:, [0, 1, 7]], [[0, 1, 0], [0.25, 0.25, 0.5]])
+
+
+def test_error_maps_by_hand():
+    target = np.array([[1, 2, 3, 4, 255]], np.uint8)
+    one, other = np.array([[1, 0, 3, 0, 0]], np.uint8), np.array([[1, 2, 0, 5, 0]], np.uint8)
+    assert models.error_map(target, one).tolist() == [[0, 1, 0, 1, 255]]
+    assert models.errors_of_two(target, one, other).tolist() == [[0, 1, 2, 3, 255]]
+    painted = models.paint(np.full((1, 5, 3), 60, np.uint8), models.errors_of_two(target, one, other))
+    assert painted[0].tolist() == [[190] * 3, [217, 95, 2], [31, 78, 121], [0] * 3, [255] * 3]
+
+
+def test_pictures_from_best_to_worst():
+    def scored(share: int) -> ConfusionMatrix:
+        matrix = ConfusionMatrix(2)
+        matrix.counts[:] = [[share, 100 - share], [100 - share, share]]
+        return matrix
+
+    shares = [50, 90, 70, 10, 60, 80, 20]
+    chosen = models.choose_to_show([[scored(share) for share in shares]] * 2)
+    assert [shares[index] for index in chosen] == [90, 70, 50, 10]
+
+
+def test_augmentation_alone_and_together():
+    kinds = data.augmentations({"FLIP": 0.5, "CROP": 0.2, "SCALE": [0.5, 2.0], "ROTATE": 3, "COLOR": 0.0, "X": 1})
+    assert [title.split("\n")[0] for title in kinds] == ["as stored", "mirrored", "zoom 0.5 to 2",
+                                                         "rotated up to 3 degrees", "all,"]
+    assert list(data.augmentations({"FLIP": 0, "CROP": 0, "COLOR": 0})) == ["as stored"]
+
+
+# The whole report
+
+FIGURES = {"data_pictures", "data_frequencies", "data_shares", "augmentations", "cost_accuracy", "iou_models", "panels",
+           "errors", "panels_task1",
+           *(f"{name}_task{number}" for number in (1, 2)
+             for name in ("architecture", "layers", "curves", "overfitting", "iou", "confusion"))}
+
+
+def test_every_figure_is_there_and_not_blank(made):
+    assert {path.stem for path in made.out.glob("*.png")} == {path.stem for path in made.out.glob("*.svg")} == FIGURES
+    for path in made.out.glob("*.png"):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"), float)
+        assert min(pixels.shape) > 50 and pixels.std() > 8, path
+        svg = path.with_suffix(".svg").read_text(encoding="utf-8")
+        assert svg.rstrip().endswith("</svg>") and len(svg) > 5000, path
+
+
+def test_the_text_has_the_hand_outs_order_and_shows_every_figure(made):
+    headings = [line for line in made.text.splitlines() if line.startswith("#")]
+    assert headings[1:] == ["## The data", "## Task 1: U-Net", "### Architecture", "### Improvements",
+                            "### Pros and cons", "### Accuracy", "### Loss", "### Optimizer", "### Over-fitting",
+                            "## Task 2: low complexity", "### Methods", "### Why", "### How"]
+    shown = re.findall(r"^!\[Figure (\d+): [^]]*\]\((\w+)\.png\)$", made.text, re.M)
+    assert [int(number) for number, _ in shown] == list(range(1, len(FIGURES) + 1))
+    assert {name for _, name in shown} == FIGURES
+    for section in OUTLINE:
+        assert section.questions in made.text or section.heading.endswith("no task")
+    assert made.notes == [] and "Left out" not in made.text
+
+
+def test_the_figures_in_the_text_are_those_of_the_runs(made):
+    for name, (_, mious, _) in RUNS.items():
+        best, cell = max(mious), name.replace("|", "\\|")
+        row, = re.findall(rf"^\| {re.escape(cell)} \| (\d+/\d.*) \|$", made.text, re.M)
+        epoch = mious.index(best) + 1
+        assert row.split(" | ")[:6] == [f"{len(mious)}/{RUNS[name][0]['EPOCHS']}", f"{best:.4f}", str(epoch),
+                                        f"{best + 0.1:.4f}", f"{best + 0.03:.4f}", "+0.0300"]
+        assert f"{name} {best:.4f} (epoch {epoch})" in made.text
+        counts = np.array(json.loads((made.folder / "runs" / name / "history.json").read_text())[0]["confusion"])
+        iou = np.diag(counts) / (counts.sum(0) + counts.sum(1) - np.diag(counts))
+        assert f"| {cell} | {iou.mean():.4f} | " + " | ".join(f"{value:.4f}" for value in iou) + " |" in made.text
+    # by hand: 0.5678 - 0.5234
+    assert "| wide flips | wide | FLIP - to 0.5 | 0.5678 | +0.0444 |" in made.text
+
+
+def test_the_networks_figures_are_those_of_the_test_script(made, sample, weights):
+    result = run_command("test_task2.py", weights[2], sample)
+    flops, size, miou, fom = (line.partition("=")[2].strip() for line in result.stdout.splitlines())
+    assert f"| {int(flops):,} | {size.removesuffix(' KB')} |" in made.text
+    assert f"mIoU {miou}" in made.text and fom == "unranked"
+
+
+def test_runs_are_compared_with_the_one_they_differ_least_from():
+    def run(name: str, started: str, miou: float, **settings: object) -> Past:
+        return Past(name, {"started": started, "settings": settings}, [{"epoch": 1, "miou": miou}])
+
+    runs = [run("third", "3", 0.55, A=1, B=2, MODEL="c"), run("first", "1", 0.4, A=1, B=1, MODEL="a"),
+            run("second", "2", 0.5, A=2, B=1, MODEL="b"), run("again", "4", 0.54, A=1, B=2, MODEL="d")]
+    rows = [line.strip("| ").split(" | ") for line in tables.steps_table(runs, {}).splitlines()[2:]]
+    assert [row[0] for row in rows] == ["first", "second", "third", "again"]
+    assert rows[1][1:] == ["first", "A 1 to 2", "0.5000", "+0.1000"]
+    assert rows[2][1:] == ["first", "B 1 to 2", "0.5500", "+0.1500"]
+    assert rows[3][1:] == ["third", "nothing: the same settings again", "0.5400", "-0.0100"]
+
+
+# The folder
+
+def test_a_students_own_files_are_kept_and_the_others_renewed(tmp_path):
+    out = tmp_path / "report"
+    for number in (1, 2, 3):
+        with renewing(out) as (folder, kept):
+            (folder / "report.md").write_text(f"skeleton {number}", encoding="utf-8")
+            (folder / "a.png").write_text(f"figure {number}", encoding="utf-8")
+            if number == 1:
+                (folder / "gone.png").write_text("of a run that is no more", encoding="utf-8")
+        assert kept == ([] if number == 1 else ["mine/photo.png", "report.md"])
+        if number == 1:
+            (out / "report.md").write_text("my own words", encoding="utf-8")
+            (out / "mine").mkdir()
+            (out / "mine/photo.png").write_text("photo", encoding="utf-8")
+    texts = {path.relative_to(out).as_posix(): path.read_text(encoding="utf-8") for path in out.rglob("*.*")}
+    texts.pop("made.json")
+    assert texts == {"report.md": "my own words", "report-new.md": "skeleton 3", "a.png": "figure 3",
+                     "mine/photo.png": "photo"}
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interruption_leaves_the_old_folder_and_nothing_else(tmp_path, monkeypatch, error, sample):
+    with renewing(tmp_path / "report") as (folder, _):
+        (folder / "report.md").write_text("old", encoding="utf-8")
+
+    def stop(*_args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(build, "save", stop)
+    picture = SimpleNamespace(draw=lambda: None, caption="")
+    with pytest.raises(error), renewing(tmp_path / "report") as (folder, _):
+        (folder / "half.png").write_text("half", encoding="utf-8")
+        build._draw(Content({"panels": picture}), folder, 50)
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert (tmp_path / "report/report.md").read_text(encoding="utf-8") == "old"
+
+
+# Bad input, and what is missing
+
+def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no trained networks lie
+    runs = make_runs(tmp_path / "runs")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/thesis.docx").write_text("mine", encoding="utf-8")
+    (runs / "broken").mkdir()
+    (runs / "broken/history.json").write_text("[{}]", encoding="utf-8")
+    (runs / "young").mkdir()
+    (runs / "young/settings.json").write_text("{}", encoding="utf-8")
+    cpu, out = torch.device("cpu"), tmp_path / "out"
+    for options, part in (
+            ({"out": tmp_path / "own"}, r"an empty folder.*found thesis\.docx"),
+            ({"out": tmp_path / "own/thesis.docx"}, "expected a folder to write to"),
+            ({"names": ["wide", "wode"]}, r"\(broken, small.net, wide, wide flips, young\), found 'wode'"),
+            ({"names": ["broken"]}, "record of epoch 1"), ({"names": ["young"]}, "a finished epoch"),
+            ({"folder": tmp_path / "own"}, "expected runs in .*found none"),
+            ({"data": str(tmp_path / "own")}, "expected leftImg8bit/"),
+            ({"weights": {1: tmp_path / "none.pth"}}, "found none at .*none.pth"),
+            ({"weights": {1: weights[2]}}, "weights that fit the network"),
+            ({"network_files": {1: tmp_path / "none.py"}, "weights": weights}, "expected a network file, found none")):
+        with pytest.raises(LabError, match=part):
+            build.make_report(**{"out": out, "device": cpu, "data": str(sample), "folder": runs, "names": ["wide"],
+                                 "weights": {}} | options)
+        assert not out.exists()
+    result = run_command("-m", "figures.report", "--out", tmp_path / "own", "--data", sample, cwd=tmp_path)
+    assert_one_line_error(result, "thesis.docx", "pass another --out")
+
+
+def test_what_is_missing_is_left_out_with_a_line(tmp_path, sample, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("figures.report.gather.RUNS", tmp_path / "runs")
+    notes = build.make_report(Path("report"), torch.device("cpu"), str(sample), dpi=40)
+    text = Path("report/report.md").read_text(encoding="utf-8")
+    assert len(notes) == 3 and all(f"- {note}\n" in text for note in notes)
+    assert "expected runs in" in notes[0] and "no model_task1.pth" in notes[1] and "--task2 FILE" in notes[2]
+    assert {path.stem for path in Path("report").glob("*.png")} == {"data_pictures", "data_frequencies", "data_shares",
+                                                                     "augmentations"}
+    assert "### Over-fitting" in text and CATEGORIES[1] in text
+
+
+def test_events_hold_the_scalars(tmp_path):
+    if not can_write():
+        pytest.skip("tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_events([Past("a run", {}, history([0.3, 0.4], 0))], tmp_path)
+    events = EventAccumulator(str(tmp_path / "a run"))
+    events.Reload()
+    assert [(one.step, round(one.value, 6)) for one in events.Scalars("miou/validation")] == [(1, 0.3), (2, 0.4)]
+    assert [round(one.value, 6) for one in events.Scalars("loss/training")] == [2, 1]
+    assert events.Scalars("miou/validation")[0].wall_time == time.mktime((2026, 11, 21, 12, 0, 0, 0, 0, -1))
+    assert os.listdir(tmp_path) == ["a run"]  # noqa: PTH208
