@@ -255,8 +255,8 @@ class LowComplexityNet(nn.Module):
     """Float32 pictures (N, 3, H, W), normalised, to float32 logits (N, 8, H, W). H and W divide by 16.
 
     `branches` puts that many convolutions beside each one while it trains. `fold` makes the network that is handed in.
-    In training mode the logits may be coarser: (N, 8, H / train_stride, W / train_stride). They are computed at stride 4
-    anyway, and enlarging them costs more time than the rest of the network.
+    In training mode the logits may stay coarser, (N, 8, H / train_stride, W / train_stride): they come from stride 4,
+    and enlarging them takes a CPU longer than all the rest.
     """
 
     STRIDE = 16

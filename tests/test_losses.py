@@ -17,6 +17,7 @@ from training.losses import (
     class_weights,
     inverse_frequency,
     median_frequency,
+    thin,
 )
 from utils.lab import LabError
 
@@ -325,3 +326,24 @@ def test_targets_that_are_no_class_are_refused(build):
 def test_settings_out_of_range(build, found):
     with pytest.raises(LabError, match=rf"^expected .*, found {found}.* in the settings$"):
         build()
+
+
+# --- fewer pixels -------------------------------------------------------------------------------------------------
+
+
+def test_a_thinned_target_shows_every_pixel_in_its_turn_and_no_other():
+    target = torch.arange(2 * 4 * 8).reshape(2, 4, 8)
+    assert thin(target, (4, 8)) is target
+    seen = set()
+    for _ in range(60):
+        thinned = thin(target, (2, 4))
+        assert thinned.shape == (2, 2, 4) and (thinned[:, 1] - thinned[:, 0] == 16).all()
+        assert (thinned[..., 1:] - thinned[..., :-1] == 2).all()
+        seen |= set(thinned.flatten().tolist())
+    assert seen == set(range(64))
+
+
+@pytest.mark.parametrize("size", [(3, 6), (4, 4), (8, 16)])
+def test_logits_that_do_not_divide_the_target_are_refused(size):
+    with pytest.raises(LabError, match="divides the target's"):
+        thin(torch.zeros(1, 4, 8), size)

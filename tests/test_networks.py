@@ -124,3 +124,12 @@ def test_task2_sees_the_whole_picture():
     data = torch.randn(1, 3, 64, 128, requires_grad=True)
     network(data)[0, 0, 32, 64].backward()
     assert (data.grad[0].abs().sum(0) > 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_task2s_logits_are_coarser_in_training_alone(stride):
+    network = build(2).train()
+    network.train_stride = stride
+    data = torch.randn(2, 3, 64, 128)
+    assert network(data).shape == (2, 8, 64 // stride, 128 // stride)
+    assert network.eval()(data).shape == (2, 8, 64, 128)

@@ -46,7 +46,7 @@ def test_the_hand_outs_names_are_kept(number):
 @pytest.mark.parametrize("number", BOOKS)
 def test_executed_end_to_end(number, sample, weights, tmp_path):
     model = tmp_path / TASKS[number].model_file
-    own = {1: {"WIDTH": 4}, 2: {"TEACHER": weights[1]}}[number]
+    own = {1: {"WIDTH": 4}, 2: {"TEACHER": weights[1], "CALIBRATE": 0}}[number]
     result = run_command("-m", "training.headless", BOOKS[number], "-o", tmp_path / "out.ipynb", "-p", "DATA", sample,
                          "-p", "EPOCHS", 2, "-p", "BATCH_SIZE", 2, "-p", "MODEL", model, "-p", "RUN", tmp_path / "run",
                          "-p", "DEVICE", "cpu", *itertools.chain(*(("-p", *pair) for pair in own.items())))
@@ -72,7 +72,8 @@ def test_executed_end_to_end(number, sample, weights, tmp_path):
 
 def test_every_lever_of_task_2_at_once(sample, weights, tmp_path):
     levers = {"START": weights[2], "STORE": "int8", "CALIBRATE": 0.25, "OHEM": 0.5, "DICE": 0.2, "EMA": 0,
-              "BRANCHES": 1, "TEACHER": None, "CLASS_WEIGHTS": None, "WARM_UP": 0, "UNCROPPED": 0, "RUNG": "stretch"}
+              "BRANCHES": 1, "TEACHER": None, "LOSS_STRIDE": 1, "CLASS_WEIGHTS": None, "WARM_UP": 0, "UNCROPPED": 0,
+              "RUNG": "stretch"}
     result = run_command("-m", "training.headless", BOOKS[2], "-o", tmp_path / "out.ipynb", "-p", "DATA", sample,
                          "-p", "EPOCHS", 1, "-p", "BATCH_SIZE", 2, "-p", "MODEL", tmp_path / "m.pth",
                          "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu",

@@ -66,6 +66,20 @@ def median_frequency(targets: Tensor | np.ndarray) -> Tensor:
     return inverse_frequency(counts.sum(0) / where_shown.clamp(min=1))
 
 
+def thin(target: Tensor, size: Sequence[int]) -> Tensor:
+    """As many of the target's pixels as logits of `size` (h, w) have: every s-th each way, from a random one on.
+
+    target: (N, H, W), H / h and W / w the same whole s; the result is (N, h, w). Raises LabError for another size.
+    """
+    stride = target.shape[1] // size[0]
+    check(stride >= 1 and target.shape[1:] == tuple(stride * side for side in size),
+          f"logits whose size divides the target's, {tuple(target.shape[1:])}", tuple(size))
+    if stride == 1:
+        return target
+    row, column = torch.randint(stride, (2,)).tolist()
+    return target[:, row::stride, column::stride]
+
+
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
