@@ -17,6 +17,7 @@ from training.losses import (
     class_weights,
     inverse_frequency,
     median_frequency,
+    named_loss,
     thin,
 )
 from utils.lab import LabError
@@ -347,3 +348,20 @@ def test_a_thinned_target_shows_every_pixel_in_its_turn_and_no_other():
 def test_logits_that_do_not_divide_the_target_are_refused(size):
     with pytest.raises(LabError, match="divides the target's"):
         thin(torch.zeros(1, 4, 8), size)
+
+
+def test_losses_by_name_are_the_sum_of_their_shares():
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 8, 8, 8, generator=generator), torch.randint(0, 8, (2, 8, 8), generator=generator)
+    weight = torch.arange(1.0, 9)
+    expected = 0.7 * F.cross_entropy(logits, target, weight) \
+        + 0.3 * F.cross_entropy(logits, target, weight, label_smoothing=0.1)
+    torch.testing.assert_close(named_loss({"cross-entropy": 0.7, "smoothed": 0.3}, weight)(logits, target), expected)
+    kinds = {type(loss).__name__ for loss in named_loss({"focal": 1, "ohem": 1, "dice": 1, "lovasz": 1}).losses}
+    assert kinds == {"Focal", "OHEM", "Dice", "LovaszSoftmax"}
+
+
+@pytest.mark.parametrize("shares", [{}, {"lovas": 1}, "dice", {"dice": -1}, {"dice": 0}])
+def test_other_names_and_shares_are_refused(shares):
+    with pytest.raises(LabError, match="in the settings"):
+        named_loss(shares)

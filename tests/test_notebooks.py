@@ -71,7 +71,8 @@ def test_executed_end_to_end(number, sample, weights, tmp_path):
 
 
 def test_every_lever_of_task_2_at_once(sample, weights, tmp_path):
-    levers = {"START": weights[2], "STORE": "int8", "CALIBRATE": 0.25, "OHEM": 0.5, "DICE": 0.2, "EMA": 0,
+    levers = {"START": weights[2], "STORE": "int8", "CALIBRATE": 0.25, "EMA": 0,
+              "LOSS": "{'ohem': 0.5, 'dice': 0.2}",
               "BRANCHES": 1, "TEACHER": None, "LOSS_STRIDE": 1, "CLASS_WEIGHTS": None, "WARM_UP": 0, "UNCROPPED": 0,
               "RUNG": "stretch"}
     result = run_command("-m", "training.headless", BOOKS[2], "-o", tmp_path / "out.ipynb", "-p", "DATA", sample,

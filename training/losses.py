@@ -6,7 +6,7 @@ autocast too. Ignored pixels neither count nor get a gradient; a batch of nothin
 mean would be NaN. Settings out of range raise LabError.
 """
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -282,3 +282,17 @@ class DeepSupervision(nn.Module):
         size = target.shape[-2:]
         return sum(weight * self.loss(F.interpolate(full_precision(each), size, mode="bilinear"), target)
                    for each, weight in zip(logits, self.weights, strict=True) if weight)
+
+
+def named_loss(shares: Mapping[str, float], weight: Tensor | None = None, lovasz_stride: int = 1) -> nn.Module:
+    """The sum of losses by name, each times its share: {"cross-entropy": 0.5, "lovasz": 0.5}.
+
+    weight: the classes', for those that take it, all but dice and lovasz. "smoothed" is cross-entropy with a label
+    smoothing of 0.1, "focal" has gamma 2, "ohem" keeps a quarter of the pixels. Raises LabError for other names.
+    """
+    made = {"cross-entropy": lambda: CrossEntropy(weight), "smoothed": lambda: CrossEntropy(weight, 0.1),
+            "focal": lambda: Focal(2.0, weight), "ohem": lambda: OHEM(0.25, weight), "dice": Dice,
+            "lovasz": lambda: LovaszSoftmax(lovasz_stride)}
+    check(isinstance(shares, Mapping) and shares and set(shares) <= set(made),
+          f"losses by name ({', '.join(made)}), each with its share", shares)
+    return WeightedSum(*((made[name](), share) for name, share in shares.items()))
