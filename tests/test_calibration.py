@@ -1,12 +1,14 @@
 """Shifting the classes' logits for the best mean IoU."""
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from training.calibration import best_shifts, calibrate
+from training import calibration
+from training.calibration import best_shifts, calibrate, spread
 from utils.lab import IGNORE, LabError
 
 
@@ -82,6 +84,15 @@ def test_a_networks_bias_takes_the_shifts_and_ignored_pixels_do_not_count():
     torch.testing.assert_close(calibrate(Fixed(), [(other, half)]), calibrate(Fixed(), [(data, half)]))
 
 
+@pytest.mark.parametrize(("n", "expected"), [(3, [0, 1, 2]), (11, [0, 2, 5, 8, 10])])
+def test_the_pictures_are_spread_over_the_split(monkeypatch, n, expected):
+    monkeypatch.setattr(calibration, "MOST", 5)
+    taken = []
+    batches = SimpleNamespace(dataset=range(n), batch_size=2, take=lambda chosen: taken.append(chosen.tolist()))
+    assert len(list(spread(batches))) == len(taken) == -(-len(expected) // 2)
+    assert list(itertools.chain.from_iterable(taken)) == expected
+
+
 def test_nothing_to_calibrate_on():
-    with pytest.raises(LabError, match="none in the pictures held out"):
+    with pytest.raises(LabError, match="expected labelled pixels to calibrate on, found none"):
         calibrate(Fixed(), [(torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), IGNORE))])

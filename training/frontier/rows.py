@@ -38,6 +38,7 @@ LEVERS = {
     "no warm-up": {"WARM_UP": 0},
     "crops to the end": {"UNCROPPED": 0},
     "no calibration": {"CALIBRATE": 0},
+    "calibration on held-out pictures": {"CALIBRATE": 0.05},
     "every pixel": {"LOSS_STRIDE": 1},
     "branches": {"BRANCHES": 2},
     "plain recipe": {"TEACHER": None, "CLASS_WEIGHTS": None, "LOSS": {"cross-entropy": 1}, "EMA": 0,
