@@ -105,7 +105,7 @@ class Batches:
         gathered = {"gpu": self._from_gpu, "ring": self._from_ring, "cpu": self._from_memory}[self.tier]
         augment = self.dataset.augment
         for (images, targets, *soft), own in zip(gathered(order), numbers.split(self.batch_size), strict=True):
-            soft = [augment.follow(part, own) if augment else part.clone() for part in soft]
+            soft = [(augment.follow(part, own) if augment else part).clone() for part in soft]  # of a reused buffer
             yield *to_batch(images, targets, augment, own), *soft
 
     def _share(self, order):

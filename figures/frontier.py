@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from figures.plots import DARK, LIGHT
 from utils.complexity import figure_of_merit
 from utils.lab import FOM_OFFSET, TASKS
 
-DARK, LIGHT = "#1f4e79", "#d95f02"  # those of figures.plots
 MIOU = 0.665  # at which the lines of equal FoM are drawn: a network just above the gate
 
 

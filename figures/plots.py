@@ -65,8 +65,8 @@ def plot_confusion(metric: ConfusionMatrix) -> Figure:
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(shares.shape):
         ax.text(column, row, f"{shares[row, column]:.0%}", ha="center", va="center", fontsize=8,
-                color="white" if shares[row, column] > 0.55 else "black")
-    ax.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=40, ha="right")
+                color="white" if shares[row, column] > 0.7 else "black")
+    ax.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(CATEGORIES)), CATEGORIES)
     ax.set(xlabel="predicted", ylabel="label", title="where the pixels of each category go")
     figure.colorbar(image, ax=ax, format=lambda value, _: f"{value:.0%}", shrink=0.8)
@@ -83,6 +83,6 @@ def draw_bars(ax: Axes, values: Sequence[float], form: str) -> None:
     values = [float(value) for value in values]
     bars = ax.bar(CATEGORIES, np.nan_to_num(values), color=CATEGORY_COLORS / 255, edgecolor="0.3")
     ax.bar_label(bars, ["absent" if np.isnan(value) else form.format(value) for value in values], fontsize=8)
-    ax.tick_params(axis="x", rotation=35)
+    ax.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=35, ha="right", rotation_mode="anchor")
     ax.margins(y=0.15)
     ax.spines[["top", "right"]].set_visible(False)

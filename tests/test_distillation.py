@@ -1,4 +1,6 @@
 """The teacher's stored answers and the loss that follows them, against torch.distributions."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from dataset.dataset import Cityscapes
+from training import distributed
 from training.distillation import Distillation, ask_teacher, soften
 from utils.lab import MEAN, STD, LabError
 
@@ -136,3 +139,17 @@ def test_a_teachers_answer_fits_the_picture_and_its_mirror_image(sample):
         logits[1], logits[2] = bright, 1.5  # what stands left stands right in the mirror image: 3 / 2 everywhere
         expected = np.exp(logits / 2) / np.exp(logits / 2).sum(0) * 255
         assert np.abs(answers[number] - expected).max() <= 0.51
+
+
+def test_in_several_processes_each_counts_by_its_answered_pictures(monkeypatch):
+    """Two processes, of 3 and 1 answered pictures: the mean of their losses is the mean over the 4."""
+    losses = {3: torch.tensor(2.0), 1: torch.tensor(6.0)}
+    parts = {}
+    for own, others in ((3, 1), (1, 3)):
+        soft = torch.zeros(4, 2, 3, 3, dtype=torch.uint8)
+        soft[:own, 1, 2, 2] = 9
+        fake = SimpleNamespace(is_initialized=lambda: True, get_world_size=lambda: 2,
+                               all_reduce=lambda total, others=others: total.add_(others))
+        monkeypatch.setattr(distributed, "distributed", fake)
+        parts[own] = distributed.balance_soft(losses[own], soft)
+    torch.testing.assert_close((parts[3] + parts[1]) / 2, torch.tensor((3 * 2.0 + 1 * 6.0) / 4))

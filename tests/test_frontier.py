@@ -268,6 +268,7 @@ def marked(process: Path, folder: Path) -> bool:
 
 @pytest.mark.parametrize(("arguments", "parts"), [
     (("train", "safe", "-p", "SEED", "3"), ("found SEED", "check -p")),
+    (("train", "safe", "-p", "START", "pruned.pth"), ("found START", "check -p")),
     (("train", "safe", "-p", "NONSENSE", "3"), ("found NONSENSE", "check -p")),
     (("levers", "safe", "--lever", "magic"), ("expected a lever of", "'magic'")),
     (("train", "safe", "--data", "/nowhere"), ("expected a data folder", "/nowhere")),

@@ -88,6 +88,13 @@ def test_the_folded_network_computes_the_same_and_is_read_back_from_its_file(run
         assert torch.equal(loaded(data), found)
 
 
+def test_folding_stays_where_the_network_is():
+    network = nn.Sequential(TASK2.ConvNorm(4, 4, 3)).to("meta")  # as on a GPU: not the CPU
+    network[0].add_branches(1)
+    folded = TASK2.fold(network.to("meta"))
+    assert {parameter.device.type for parameter in folded.parameters()} == {"meta"}
+
+
 @pytest.mark.parametrize(("name", "macs", "parameters"), [
     ("safe", 20_591_360, 18_472), ("target", 12_159_408, 10_292), ("lean", 9_947_520, 8_164)])
 def test_a_rung_costs_what_its_layers_add_up_to(name, macs, parameters):

@@ -91,6 +91,7 @@ def test_bad_settings_end_in_one_line(sample, tmp_path):
               "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu")
     for wrong, message in (({"DATA": tmp_path / "nothing"}, "found none at"),
                            ({"DATA": sample, "TEACHER": tmp_path / "no.pth"}, "expected a teacher's weights"),
+                           ({"DATA": sample, "START": tmp_path / "no.pth"}, "expected a model file, found none"),
                            ({"DATA": sample, "RUNG": "highest"}, "expected RUNG to be one of safe, target, lean")):
         result = run_command(*common, *itertools.chain(*(("-p", *pair) for pair in wrong.items())))
         assert_one_line_error(result, message, stdout=result.stdout)

@@ -145,3 +145,9 @@ def test_the_command(tmp_path, capsys):
     done = run_command("-m", "training.prune", out, "--to", "12/4/6", "--out", tmp_path / "x.pth")
     assert_one_line_error(done, "some of them below 3/4/6", "12/4/6")
     assert not (tmp_path / "x.pth").exists()
+
+
+def test_a_network_without_a_table_is_refused(tmp_path):
+    torch.save(load_file(ROOT / "network/network.py").UNet(4).state_dict(), tmp_path / "m.pth")
+    with pytest.raises(LabError, match="expected a network with a `rung`"):
+        main([str(tmp_path / "m.pth"), "--ratio", "0.5", "--network", str(ROOT / "network/network.py")])

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from figures.report import build, data, models, tables
+from figures.report import build, data, gather, models, tables
 from figures.report.content import Content
-from figures.report.drawing import draw_network
+from figures.report.drawing import draw_network, fit_name
 from figures.report.events import can_write, write_events
 from figures.report.folder import renewing
 from figures.report.outline import OUTLINE
@@ -125,6 +125,13 @@ def test_a_students_network_keeps_its_skips():
     assert "norm" not in {node.name for node in graph.nodes}
 
 
+def test_long_names_are_broken_and_then_cut():
+    names = {"stage16": "stage16", "inner.twice (2)": "inner.\ntwice (2)", "encoder_stage_two": "encoder_\nstage_two",
+             "classification_head": "classifica…\nhead", "abcdefghijklmnop": "…ghijklmnop"}
+    assert {name: fit_name(name) for name in names} == names
+    assert max(len(line) for name in names for line in fit_name(name).split("\n")) <= 11
+
+
 class Few(nn.Module):
     """One child around everything, called by another name than forward; then a block that runs twice."""
 
@@ -182,7 +189,7 @@ def test_error_maps_by_hand():
     assert models.error_map(target, one).tolist() == [[0, 1, 0, 1, 255]]
     assert models.errors_of_two(target, one, other).tolist() == [[0, 1, 2, 3, 255]]
     painted = models.paint(np.full((1, 5, 3), 60, np.uint8), models.errors_of_two(target, one, other))
-    assert painted[0].tolist() == [[190] * 3, [217, 95, 2], [31, 78, 121], [0] * 3, [255] * 3]
+    assert painted[0].tolist() == [[170] * 3, [217, 95, 2], [31, 78, 121], [0] * 3, [255] * 3]
 
 
 def test_pictures_from_best_to_worst():
@@ -199,7 +206,7 @@ def test_pictures_from_best_to_worst():
 def test_augmentation_alone_and_together():
     kinds = data.augmentations({"FLIP": 0.5, "CROP": 0.2, "SCALE": [0.5, 2.0], "ROTATE": 3, "COLOR": 0.0, "X": 1})
     assert [title.split("\n")[0] for title in kinds] == ["as stored", "mirrored", "zoom 0.5 to 2",
-                                                         "rotated up to 3 degrees", "all,"]
+                                                         "rotated up to 3 degrees", "all of them"]
     assert list(data.augmentations({"FLIP": 0, "CROP": 0, "COLOR": 0})) == ["as stored"]
 
 
@@ -269,6 +276,42 @@ def test_runs_are_compared_with_the_one_they_differ_least_from():
     assert rows[3][1:] == ["third", "nothing: the same settings again", "0.5400", "-0.0100"]
 
 
+def test_a_handed_in_network_belongs_to_the_runs_that_left_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = make_runs(tmp_path / "runs")
+    Path("model_task2.pth").write_bytes(b"calibrated")
+    for name, content in (("small|net", b"calibrated"), ("wide", b"another")):
+        (runs / name / f"model_task{2 if 'small' in name else 1}.pth").write_bytes(content)
+    found, _ = gather.find_runs(runs, None)
+    matrix = ConfusionMatrix()
+    matrix.counts[:2, :2] = [[3, 1], [1, 3]]  # an IoU of 3 / 5 for both
+    one = gather.Scored(build.TASKS[2], Path("model_task2.pth"), nn.Identity(), gather.Cost(5, 1.0, 2), [], None,
+                        [matrix])
+    gather.name_runs([one], found, runs)
+    assert one.runs == ["small|net"]
+    text = tables.cost_table([one], {"small|net": one.cost}, found)
+    assert text.count("small") == 1 and "task 2: model_task2.pth (run small\\|net) | 5 | 1.000 | 2 | 0.6000" in text
+    told = tables.changed_since([one], found)
+    assert told.startswith("model_task2.pth scores 0.6000, while the run small|net noted 0.4321 at its best epoch")
+    assert tables.changed_since([one], found[1:]) == ""
+
+
+def test_weights_that_a_later_run_has_overwritten_are_not_the_earlier_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("model_task1.pth").write_bytes(b"of the later run")
+    for name, hour in (("early", 10), ("late", 12), ("young", None)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        settings = {"started": "2026-11-21 09:00:00", "settings": {"WIDTH": 8, "MODEL": "model_task1.pth"}}
+        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        if hour:
+            record = {"epoch": 1, "miou": 0.3, "finished": f"2026-11-21 {hour}:00:00"}
+            (folder / "history.json").write_text(json.dumps([record]), encoding="utf-8")
+    for names, expected in ((None, {"late"}), (["early"], set()), (["late"], {"late"})):
+        runs, _ = gather.find_runs(tmp_path / "runs", names)
+        assert gather.weights_of_runs(runs, tmp_path / "runs").keys() == expected
+
+
 # The folder
 
 def test_a_students_own_files_are_kept_and_the_others_renewed(tmp_path):
@@ -323,6 +366,7 @@ def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch):
     for options, part in (
             ({"out": tmp_path / "own"}, r"an empty folder.*found thesis\.docx"),
             ({"out": tmp_path / "own/thesis.docx"}, "expected a folder to write to"),
+            ({"out": tmp_path / "own/thesis.docx/report"}, "found a file at .*thesis.docx: pass another --out"),
             ({"names": ["wide", "wode"]}, r"\(broken, small.net, wide, wide flips, young\), found 'wode'"),
             ({"names": ["broken"]}, "record of epoch 1"), ({"names": ["young"]}, "a finished epoch"),
             ({"folder": tmp_path / "own"}, "expected runs in .*found none"),

@@ -419,12 +419,15 @@ def test_a_damaged_or_older_checkpoint_is_refused(tmp_path):
 
 @pytest.mark.parametrize("wrong", [
     {"EPOCHS": 0}, {"BATCH_SIZE": 2.5}, {"WIDTH": -1}, {"SEED": "x"}, {"LEARNING_RATE": 0}, {"LEARNING_RATE": "fast"},
-    {"EPOCHS": True}, {"COMPILE": "yes"}, {"COMPILE": 1}])
+    {"EPOCHS": True}, {"COMPILE": "yes"}, {"COMPILE": 1}, {"BRANCHES": -1}, {"CALIBRATE": 1.5}, {"UNCROPPED": "half"},
+    {"WARM_UP": -0.1}, {"EMA": None}, {"DISTILL": float("nan")}, {"WEIGHT_DECAY": -1}, {"LOSS_STRIDE": 3},
+    {"LOSS_STRIDE": 0}, {"STORE": "int4"}])
 def test_impossible_settings_name_themselves(wrong):
     with pytest.raises(LabError, match=next(iter(wrong))):
         check_settings(wrong)
     check_settings({"EPOCHS": 1, "BATCH_SIZE": 8, "WIDTH": 8, "SEED": 0, "LEARNING_RATE": 1e-3, "DATA": None})
-    check_settings({"COMPILE": False})
+    check_settings({"COMPILE": False, "BRANCHES": 0, "CALIBRATE": 1.0, "UNCROPPED": 0, "WARM_UP": 0.1, "EMA": 1.5,
+                    "DISTILL": 0, "WEIGHT_DECAY": 1e-4, "LOSS_STRIDE": 4, "STORE": "int8"})
 
 
 # --- what is in the folder ----------------------------------------------------------------------------------------

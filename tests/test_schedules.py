@@ -174,3 +174,17 @@ def test_settings_out_of_range(build):
 def test_a_record_without_the_figure_is_refused(record):
     with pytest.raises(LabError, match="expected a number as miou among the epoch's figures"):
         EarlyStopping(2).update(record)
+
+
+@pytest.mark.parametrize(("steps", "warm_up"), [(10, 0.1), (5, 0.2), (20, 0.05), (10, 0), (10, 0.3), (1, 0.1)])
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing_for_any_number_of_steps(steps, warm_up):
+    optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))], "weight_decay": 0}], lr=0.1)
+    scheduler = schedule("one-cycle", optimizer, steps, warm_up=warm_up)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    if steps == 10:
+        assert max(rates) == pytest.approx(0.1, rel=0.05) and rates[-1] < 1e-3
+    assert all(0 <= rate <= 0.1 + 1e-9 for rate in rates)

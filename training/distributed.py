@@ -94,6 +94,12 @@ def balance(loss: Tensor, target: Tensor, weights: Tensor | None = None) -> Tens
     return torch.where(own > 0, loss, 0) * share.to(loss.dtype)
 
 
+def balance_soft(loss: Tensor, soft: Tensor) -> Tensor:
+    """The same for a mean over the samples of `soft`, uint8 (N, C, h, w), that are not all 0 (a teacher's answers)."""
+    answered = soft.flatten(1).amax(1, keepdim=True) > 0  # (N, 1)
+    return balance(loss, torch.where(answered, 0, IGNORE)[:, :, None])
+
+
 def sum_meters(meters: dict[str, ConfusionMatrix | AverageMeter]) -> dict[str, ConfusionMatrix | AverageMeter]:
     """Adds up each meter over the processes, in place; counts stay int64, so the order of adding changes nothing."""
     if distributed.is_initialized():

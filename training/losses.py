@@ -170,7 +170,8 @@ class OHEM(Weighted):
     """Online hard example mining: the cross-entropy of the batch's hardest pixels, `keep` of the labelled ones.
 
     Follows Shrivastava et al. (2016), who choose among an image's regions; in segmentation one chooses among pixels.
-    A pixel is hard by its weighted loss; keep = 1 is CrossEntropy. The number kept is rounded up.
+    A pixel is hard by its weighted loss; keep = 1 is CrossEntropy. The number kept is rounded up; to know it, a GPU is
+    waited for in every step.
     """
 
     def __init__(self, keep: float = 0.25, weight: Tensor | None = None, ignore_index: int = IGNORE):
@@ -232,8 +233,10 @@ class LovaszSoftmax(nn.Module):
         errors, hits = (values.transpose(0, 1).flatten(1) for values in (errors, hits))  # (C, N*H*W)
         present = hits.any(1)
         slopes = torch.zeros_like(errors)
-        for c in present.nonzero().flatten().tolist():
+        # To leave out the classes that are not there, a GPU would have to be waited for: it works them out as well.
+        for c in range(len(hits)) if errors.is_cuda else present.nonzero().flatten().tolist():
             slopes[c] = lovasz_slopes(errors[c].detach(), hits[c])
+        slopes = torch.where(present[:, None], slopes, 0)
         return ratio((errors * slopes).sum(), present.sum())
 
 
@@ -293,6 +296,7 @@ def named_loss(shares: Mapping[str, float], weight: Tensor | None = None, lovasz
     made = {"cross-entropy": lambda: CrossEntropy(weight), "smoothed": lambda: CrossEntropy(weight, 0.1),
             "focal": lambda: Focal(2.0, weight), "ohem": lambda: OHEM(0.25, weight), "dice": Dice,
             "lovasz": lambda: LovaszSoftmax(lovasz_stride)}
-    check(isinstance(shares, Mapping) and shares and set(shares) <= set(made),
+    fits = isinstance(shares, Mapping) and shares and set(shares) <= set(made)
+    check(fits and all(isinstance(share, (int, float)) for share in shares.values()),
           f"losses by name ({', '.join(made)}), each with its share", shares)
     return WeightedSum(*((made[name](), share) for name, share in shares.items()))

@@ -36,10 +36,7 @@ def prune(network: ModuleType, model: nn.Module, widths: tuple[int, ...]) -> nn.
     it is. Raises LabError for widths that are no narrower, for weights that were stored in fewer bits, and for
     blocks whose channels cannot be taken out one by one (a grouped convolution's).
     """
-    rung = getattr(model, "rung", None)
-    if rung is None or not callable(getattr(network, "fold", None)):
-        raise LabError("expected a network with a `rung` and a function fold(network), found one without: prune "
-                       "networks that are built from the table")
+    rung = _rung(network, model)
     pairs = list(zip(widths, rung.widths, strict=False))
     if not len(widths) == len(rung.widths) == sum(0 < new <= old for new, old in pairs) or widths == rung.widths:
         raise LabError(f"expected {len(rung.widths)} widths, some of them below {_text(rung.widths)}, found "
@@ -62,6 +59,14 @@ def prune(network: ModuleType, model: nn.Module, widths: tuple[int, ...]) -> nn.
         raise LabError(f"expected blocks whose channels can be taken out one by one (separable, chain, plain, squeeze, "
                        f"attention, dense), found {rung.block!r}{reason}: train that one at the widths wanted")
     return target
+
+
+def _rung(network: ModuleType, model: nn.Module) -> tuple:
+    rung = getattr(model, "rung", None)
+    if rung is None or not callable(getattr(network, "fold", None)):
+        raise LabError("expected a network with a `rung` and a function fold(network), found one without: prune "
+                       "networks that are built from the table")
+    return rung
 
 
 def _take_out(pruned: nn.Module, target: nn.Module) -> None:
@@ -207,10 +212,11 @@ def main(arguments: list[str] | None = None) -> None:
     check_weights(options.start)
     network = load_network(options.network)
     model = build_model(network, options.network, options.start).eval()
-    widths = options.to or tuple(max(1, round(width * (1 - options.ratio))) for width in model.rung.widths)
+    before = _rung(network, model).widths
+    widths = options.to or tuple(max(1, round(width * (1 - options.ratio))) for width in before)
     pruned = prune(network, model, widths)
     save_weights(pruned, options.out)
-    for name, one in ((_text(model.rung.widths), model), (_text(widths), pruned)):
+    for name, one in ((_text(before), model), (_text(widths), pruned)):
         print(f"{name:12} {count_size(one):9.3f} KB {profile_model(one).flops:13,} multiply-accumulates")
     print(f"written to {options.out}: train it further with START")
 

@@ -10,7 +10,6 @@ some training pictures from which the range of every layer's output is taken. It
 in are weights that `load_model` reads.
 """
 import argparse
-import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,8 +23,9 @@ from dataset.reader import find_data
 from training.runs import save_weights
 from utils.complexity import count_size, profile_model
 from utils.evaluation import build_model, check_weights, evaluate, load_network, student_code
-from utils.lab import INPUT_SIZE, TASKS, LabError
+from utils.lab import TASKS, LabError
 from utils.terminal import run_main
+from utils.timing import time_network
 
 DTYPES = ("float16", "int8")
 CALIBRATION = 32  # training pictures from which the ranges are taken
@@ -98,22 +98,6 @@ def integer_inference(model: nn.Module, pictures: Iterable[Tensor]) -> nn.Module
     return integer.eval()
 
 
-def milliseconds(model: nn.Module) -> float:
-    """A picture's time on one CPU thread, the median of PASSES."""
-    threads, data = torch.get_num_threads(), torch.zeros(1, 3, *INPUT_SIZE)
-    torch.set_num_threads(1)
-    seconds = []
-    try:
-        with torch.inference_mode():
-            for _ in range(PASSES + 2):
-                started = time.perf_counter()
-                model(data)
-                seconds.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
-    return 1000 * sorted(seconds[2:])[PASSES // 2]
-
-
 def compare(stores: dict[str, nn.Module], data: str | None) -> Iterator[str]:
     """A table, line by line: each kind's mIoU on the validation split, KB, multiply-accumulates and CPU time."""
     train_set = Cityscapes(find_data(data), "train")
@@ -130,7 +114,7 @@ def compare(stores: dict[str, nn.Module], data: str | None) -> Iterator[str]:
     except LabError as error:
         note = f"no integer inference here: {error}"
     for weights, computed, model in kinds:
-        (size, macs), ms = costs(model), milliseconds(model)
+        (size, macs), ms = costs(model), time_network(model)
         miou = evaluate(model, batches, f"{weights} weights", f"{weights} weights, {computed}").miou()
         yield f"{weights:8} {computed:11} {miou:8.4f} {size:9.3f} {macs:13,} {ms:10.1f}"
     if note:

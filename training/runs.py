@@ -34,6 +34,10 @@ from utils.terminal import run_main
 
 # What may differ when a run goes on: where things lie, and what it is computed on. The data set has its fingerprint.
 FREE_SETTINGS = ("DATA", "RESUME", "DEVICE", "MODEL", "COMPILE")
+# What a notebook's setting may be, if it has one of that name; each of HIGHEST is a number from 0 on.
+HIGHEST = {"CALIBRATE": 1, "UNCROPPED": 1, "WARM_UP": 1, "EMA": float("inf"), "DISTILL": float("inf"),
+           "WEIGHT_DECAY": float("inf")}
+CHOICES = {"LOSS_STRIDE": (1, 2, 4), "STORE": ("float32", "float16", "int8")}
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
@@ -47,13 +51,21 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 
 def check_settings(settings: dict) -> None:
     """Raises LabError, naming the setting, for values that cannot train; called before anything long starts."""
-    for name, low in {"EPOCHS": 1, "BATCH_SIZE": 1, "WIDTH": 1, "SEED": 0}.items():
+    for name, low in {"EPOCHS": 1, "BATCH_SIZE": 1, "WIDTH": 1, "SEED": 0, "BRANCHES": 0}.items():
         value = settings.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
             raise LabError(f"expected {name} to be a whole number of at least {low}, found {value!r} in the settings")
     rate = settings.get("LEARNING_RATE")
     if rate is not None and not (isinstance(rate, (int, float)) and 0 < rate < 1):
         raise LabError(f"expected LEARNING_RATE between 0 and 1, found {rate!r} in the settings")
+    for name, high in HIGHEST.items():
+        if name in settings and not (isinstance(settings[name], (int, float)) and 0 <= settings[name] <= high):
+            raise LabError(f"expected {name} to be a number from 0 {f'to {high}' if high == 1 else 'on'}, found "
+                           f"{settings[name]!r} in the settings")
+    for name, known in CHOICES.items():
+        if name in settings and settings[name] not in known:
+            raise LabError(f"expected {name} to be one of {', '.join(map(str, known))}, found {settings[name]!r} in "
+                           "the settings")
     if not isinstance(settings.get("COMPILE", False), bool):
         raise LabError(f"expected COMPILE to be True or False, found {settings['COMPILE']!r} in the settings")
 

@@ -6,9 +6,9 @@ its groups. What they return has a state_dict for a Run's `state`. Settings out 
 
     scheduler = schedule("poly", optimizer, EPOCHS * len(train_batches))
 
-"step", "poly" and "cosine" are stepped after each step of the optimizer, `steps` times and no more; "plateau" once an
-epoch, with the validation figure. Unlike torch's OneCycleLR none of them touches the momentum or stops at the end: a
-cosine that is stepped further rises again.
+"step", "poly", "cosine" and "one-cycle" are stepped after each step of the optimizer, `steps` times and no more (a
+cosine that is stepped further rises again); "plateau" once an epoch, with the validation figure. Only "one-cycle", the
+notebooks' own, also moves the momentum.
 """
 import math
 import numbers
@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LinearLR,
     LRScheduler,
+    OneCycleLR,
     PolynomialLR,
     ReduceLROnPlateau,
     SequentialLR,
@@ -69,6 +70,20 @@ def cosine(optimizer: Optimizer, steps: int, warm_up: float = 0.1) -> LRSchedule
     return SequentialLR(optimizer, [rise, CosineAnnealingLR(optimizer, steps - n)], milestones=[n])
 
 
+def one_cycle(optimizer: Optimizer, steps: int, warm_up: float = 0.1) -> OneCycleLR:
+    """Half a cosine up in the first share `warm_up` of the steps, then half a cosine to nothing; step it every step.
+
+    Smith and Topin, "Super-convergence" (2018), as torch has it: it starts at a 25th of the rate, and the momentum (of
+    Adam, its first beta) falls from 0.95 to 0.85 while the rate rises, and comes back with it.
+    """
+    _check_steps(steps)
+    check(0 <= warm_up < 1, "a share of the steps to warm up in, from 0 to below 1", warm_up)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    # with a single step of warm-up torch divides by zero
+    share = 0.0 if round(warm_up * steps, 6) == 1 else float(warm_up)
+    return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=share)
+
+
 def plateau(optimizer: Optimizer, of: str = "miou", patience: int = 5, factor: float = 0.5) -> ReduceLROnPlateau:
     """The rate times `factor` whenever `of` has not become better for more than `patience` epochs.
 
@@ -83,7 +98,7 @@ def plateau(optimizer: Optimizer, of: str = "miou", patience: int = 5, factor: f
     return ReduceLROnPlateau(optimizer, "max" if LARGER_IS_BETTER[of] else "min", factor, patience)
 
 
-SCHEDULES = {"step": step_decay, "poly": poly, "cosine": cosine, "plateau": plateau}
+SCHEDULES = {"step": step_decay, "poly": poly, "cosine": cosine, "one-cycle": one_cycle, "plateau": plateau}
 
 
 def schedule(name: str, optimizer: Optimizer, steps: int, **settings: object) -> LRScheduler:

@@ -13,7 +13,7 @@ from dataset.dataset import Cityscapes
 from figures.report.content import Content, add_costs, add_data, add_model, add_pictures, add_runs
 from figures.report.events import can_write, write_events
 from figures.report.folder import check_folder, renewing
-from figures.report.gather import Scored, costs_of_runs, find_runs, score
+from figures.report.gather import Scored, costs_of_runs, find_runs, load, name_runs, score
 from figures.report.outline import OUTLINE, write_outline
 from utils.lab import RUNS, TASKS
 from utils.machine import keep_memory
@@ -37,6 +37,7 @@ def make_report(out: Path, device: torch.device, data: str | None = None, folder
     runs, notes = find_runs(folder, names)
     files = {number: (network_files or {}).get(number) or task.network_file for number, task in TASKS.items()}
     scored, validation, where = _score_all(weights or {}, files, data, device, notes)
+    name_runs(scored, runs, folder or RUNS)
     content = Content()
     add_data(content, Batches(Cityscapes(data, "train"), 1), runs)
     costs = costs_of_runs(runs, folder or RUNS, files)
@@ -70,8 +71,10 @@ def _score_all(weights: dict[int, Path | None], files: dict[int, Path], data: st
                          f"{task.notebook}, or pass --task{number} FILE")
     if not paths:
         return [], None, ""
+    networks = {number: load(files[number], path) for number, path in paths.items()}  # before one is scored
     batches, where = open_evaluation(data, None, device)
-    scored = [score(TASKS[number], files[number], path, batches, device) for number, path in paths.items()]
+    scored = [score(TASKS[number], files[number], path, networks[number], batches, device)
+              for number, path in paths.items()]
     return scored, batches, where
 
 

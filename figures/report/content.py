@@ -8,17 +8,20 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dataset.batches import Batches
-from figures.layers import plot_layers
+from figures.layers import NETWORK, plot_layers
 from figures.pictures import show_panels
 from figures.plots import plot_confusion
 from figures.report import curves, data, models, tables
 from figures.report.drawing import draw_network
 from figures.report.gather import Cost, Scored
 from utils.evaluation import predict
-from utils.lab import TASKS
+from utils.lab import IGNORE, TASKS
 from utils.labels_cat import CATEGORIES
 from utils.metric import ConfusionMatrix
 from utils.past import Past
+
+TRAINING = ("The training figures are those of the augmented pictures while the weights still change, and training's "
+            "loss may have parts that validation's has not, so training may well look worse.")
 
 
 @dataclass
@@ -69,13 +72,13 @@ def add_runs(content: Content, runs: list[Past], task: int | None, costs: dict[s
     if not runs:
         return
     end, best = f"task{task}" if task else "other", curves.best_first(runs)[0]
-    many = f"{len(runs)} runs" if len(runs) > 1 else "The run"
+    many = f"of {len(runs)} runs" if len(runs) > 1 else f"of the run {best.name}"
     reached = ", ".join(f"{run.name} {run.best['miou']:.4f} (epoch {run.best['epoch']})"
                         for run in curves.best_first(runs)[:6])
     content.texts[f"runs_{end}"] = "The runs, best first:\n\n" + tables.runs_table(runs)
     content.pictures[f"curves_{end}"] = Picture(
         partial(curves.plot_curves, runs, TASKS[task].miou if task else None),
-        f"Loss and mIoU by epoch, {many.lower()}. Best validation mIoU: {reached}.")
+        f"Loss and mIoU {many}, by epoch. Best validation mIoU: {reached}. {TRAINING}")
     if len(runs) > 1:
         content.texts[f"steps_{end}"] = (
             "What each run changed, in the order of their starts:\n\n" + tables.steps_table(runs, costs) +
@@ -89,11 +92,11 @@ def add_runs(content: Content, runs: list[Past], task: int | None, costs: dict[s
         partial(curves.plot_overfitting, runs),
         "Training and validation apart; dotted: the epoch whose weights were kept. The gap in mIoU of the best run, "
         f"{best.name}, there: " + ("not recorded." if gap is None else f"{gap:+.4f} ({best.best['train_miou']:.4f} - "
-                                   f"{best.best['miou']:.4f})."))
+                                   f"{best.best['miou']:.4f}).") + f" {TRAINING}")
     ious = {run.name: run.iou for run in curves.best_first(runs) if not np.isnan(run.iou).all()}
     if ious:
         content.pictures[f"iou_{end}"] = Picture(
-            partial(curves.plot_ious, ious), f"IoU of each category at the best epoch, {many.lower()}"
+            partial(curves.plot_ious, ious), f"IoU of each category at the best epoch {many}"
             f"{' (the best 6)' if len(ious) > 6 else ''}. " + _lowest(*next(iter(ious.items()))))
         content.texts[f"ious_{end}"] = "The runs at their best epochs:\n\n" + tables.iou_table(ious)
         if task and best.matrix.counts.any():
@@ -105,11 +108,14 @@ def add_model(content: Content, scored: Scored, where: str) -> None:
     end, cost, metric = f"task{scored.task.number}", scored.cost, scored.metric
     content.pictures[f"architecture_{end}"] = Picture(
         partial(draw_network, scored.graph, scored.rows),
-        f"The network of {scored.name}, drawn from its layers: a row a resolution, a box the wider the more channels "
+        f"The network of task {scored.task.number}, {scored.path.name}, drawn from its layers: a row a resolution, a "
+        f"box the wider the more channels "
         f"(ch), the darker the larger its share of the {cost.macs:,} MACs; dashed: connections beside the main way. "
         f"{cost.parameters:,} parameters, {cost.kb:,.3f} KB.")
     content.pictures[f"layers_{end}"] = Picture(
-        partial(plot_layers, scored.rows), f"Where the cost of {scored.name} sits, layer by layer.")
+        partial(plot_layers, scored.rows), f"Where the cost of {scored.path.name} sits, layer by layer"
+        + ("; “network itself”: its own last step, such as a resize." if any(
+            row.name == NETWORK for row in scored.rows) else "."))
     _add_confusion(content, end, metric, f"{scored.path.name} on {where}")
     before = [content.texts[f"ious_{end}"]] if f"ious_{end}" in content.texts else []
     content.texts[f"ious_{end}"] = "\n\n".join(
@@ -133,7 +139,8 @@ def add_pictures(content: Content, scored: list[Scored], batches: Batches) -> No
     content.pictures["errors"] = Picture(
         partial(models.plot_errors, shown, target, preds, names),
         "The same pictures: which pixels are wrong" + (", and which network alone is wrong there." if len(scored) == 2
-                                                       else "."))
+                                                       else ".")
+        + (" White: no class is known." if (target == IGNORE).any() else ""))
     if scored[0].task.number == 1:
         content.pictures["panels_task1"] = Picture(partial(_panels_of_one, scored[0], batches),
                                                    f"Task 1: validation pictures, {told}.")
@@ -145,7 +152,7 @@ def add_costs(content: Content, scored: list[Scored], runs: list[Past], costs: d
                "kb": one.cost.kb, "parameters": one.cost.parameters} for one in scored]
     for run in runs:
         cost = costs.get(run.name)
-        same = [point for point, one in zip(points, scored, strict=False) if tables.is_same(run, one, costs)]
+        same = [point for point, one in zip(points, scored, strict=False) if run.name in one.runs]
         if same:
             same[0]["name"] = run.name
             continue
@@ -159,7 +166,8 @@ def add_costs(content: Content, scored: list[Scored], runs: list[Past], costs: d
             "Accuracy against cost. Circles: task 1, squares: others. A run has MACs and KB where its weights are "
             "still there; without, its parameters are those it trained with. Dotted: the mIoU asked for.")
     if scored or costs:
-        content.texts["costs"] = tables.cost_table(scored, costs, runs)
+        parts = tables.cost_table(scored, costs, runs), tables.changed_since(scored, runs)
+        content.texts["costs"] = "\n\n".join(part for part in parts if part)
     if len(scored) > 1:
         ious = {one.name: one.metric.iou().tolist() for one in scored}
         difference = np.array(ious[scored[1].name]) - ious[scored[0].name]

@@ -76,12 +76,12 @@ def plot_shares(shares: np.ndarray, chosen: Sequence[int]) -> Figure:
     """Each class's share of a picture: over all pictures, and in those of the data page, under their numbers."""
     figure = Figure(figsize=(9.5, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
-    boxes = left.boxplot(list(shares.T), patch_artist=True, widths=0.6, medianprops={"color": "white", "linewidth": 2},
+    boxes = left.boxplot(list(shares.T), patch_artist=True, widths=0.6, medianprops={"linewidth": 1.5},
                          flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.4"})
     for box, median, color in zip(boxes["boxes"], boxes["medians"], CATEGORY_COLORS / 255, strict=True):
         box.set(facecolor=color, edgecolor="0.3")
         median.set_color("black" if color.mean() > 0.45 else "white")
-    left.set_xticks(range(1, NUM_CLASSES + 1), CATEGORIES, rotation=35)
+    left.set_xticks(range(1, NUM_CLASSES + 1), CATEGORIES, rotation=35, ha="right", rotation_mode="anchor")
     left.set_title(f"a class's share of a picture, {len(shares)} pictures")
     bottom = np.zeros(len(chosen))
     for k, color in enumerate(CATEGORY_COLORS / 255):
@@ -118,7 +118,7 @@ def augmentations(options: dict) -> dict[str, Augment | None]:
         kinds[f"colors changed\nup to {whole.color:.0%}"] = Augment(**none | {"color": whole.color})
     if len(kinds) > 1:
         cropped = float(whole.crop > 0)
-        kinds["all,\nas in training"] = Augment(whole.flip, cropped, whole.scale, whole.rotate, whole.color)
+        kinds["all of them\nin one picture"] = Augment(whole.flip, cropped, whole.scale, whole.rotate, whole.color)
     return kinds
 
 

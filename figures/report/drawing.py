@@ -18,7 +18,8 @@ from figures.report.tracing import INPUT, OUTPUT, Graph, Node, main_path
 from utils.complexity import Layer
 
 WHOLE = "whole picture"  # the row of what has no place in the picture, such as a mean over it
-MEETING = 0.26         # width and height of the circle where tensors meet
+MEETING = 0.26, 0.21   # width and height of the circle where tensors meet
+LINE = 11              # letters of a name in a line: as many as fit between two boxes
 Place = tuple[float, float, float, float]  # x and y of the centre, width, height
 
 
@@ -84,7 +85,7 @@ def _row_name(graph: Graph, levels: dict[str, float], level: float) -> str:
 
 def _place(x: float, y: float, node: Node, most: int) -> Place:
     if node.kind == "meeting":
-        return x, y, MEETING, MEETING
+        return x, y, *MEETING
     if node.kind in (INPUT, OUTPUT):
         return x, y, 0.2, 0.5
     channels = node.shape[0] if node.shape else most
@@ -112,15 +113,28 @@ def _box(ax: Axes, node: Node, place: Place, share: float | None) -> None:
     color = "white" if end else matplotlib.colormaps["Blues"](Normalize(0, 1)(0.18 + 0.75 * (share or 0)))
     ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=DARK, zorder=3,
                            linestyle=":" if end else "-", linewidth=1.1))
-    name = node.name if len(node.name) <= 16 else "…" + node.name[-15:]
-    above = name if end or node.label in ("", node.name) else f"{name}\n"
-    ax.text(x, y + height / 2 + 0.03, above, ha="center", va="bottom", fontsize=8.5, zorder=5, linespacing=1.05,
+    above = fit_name(node.name)
+    size = 7.5 if "\n" in above else 8.5
+    above += "" if end or node.label in ("", node.name) else "\n"
+    ax.text(x, y + height / 2 + 0.03, above, ha="center", va="bottom", fontsize=size, zorder=5, linespacing=1.05,
             weight="bold")
     if above.endswith("\n"):
-        ax.text(x, y + height / 2 + 0.03, node.label[:16], ha="center", va="bottom", fontsize=7, color="0.35", zorder=5)
+        ax.text(x, y + height / 2 + 0.03, node.label[:13], ha="center", va="bottom", fontsize=8, color="0.35", zorder=5)
     figures = [f"{node.shape[0]} ch"] if node.shape else []
     figures += [f"{share:.0%} MACs" if share >= 0.01 else "<1% MACs"] if share is not None else []
-    ax.text(x, y - height / 2 - 0.03, "\n".join(figures), ha="center", va="top", fontsize=7, zorder=5, linespacing=1.05)
+    ax.text(x, y - height / 2 - 0.03, "\n".join(figures), ha="center", va="top", fontsize=8, zorder=5, linespacing=1.05)
+
+
+def fit_name(name: str) -> str:
+    """`name` in one line, or two that break after a dot or an underscore; what is still too long is cut with "…"."""
+    if len(name) <= LINE:
+        return name
+    breaks = [place + 1 for place, letter in enumerate(name[:-1]) if letter in "._"]
+    place = min(breaks, key=lambda place: max(place, len(name) - place), default=0)
+    first, second = name[:place], name[place:]
+    first = first if len(first) <= LINE else first[:LINE - 1] + "…"
+    second = second if len(second) <= LINE else "…" + second[1 - LINE:]
+    return f"{first}\n{second}".strip("\n")
 
 
 def _arrow(ax: Axes, route: Sequence[tuple[float, float]], resized: str, side: bool) -> None:
@@ -131,7 +145,7 @@ def _arrow(ax: Axes, route: Sequence[tuple[float, float]], resized: str, side: b
                 arrowprops={"arrowstyle": "-|>,head_width=0.22,head_length=0.4", "shrinkA": 0, "shrinkB": 0, **style})
     if resized:
         one, other = max(itertools.pairwise(route), key=lambda pair: math.dist(*pair))
-        ax.annotate(resized, np.mean([one, other], 0), fontsize=7, style="italic", color="0.25", ha="center",
+        ax.annotate(resized, np.mean([one, other], 0), fontsize=8, style="italic", color="0.25", ha="center",
                     va="center", zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
 
 
@@ -140,7 +154,7 @@ def _route(places: dict[str, Place], source: str, target: str, lanes: dict[float
     """The corners of an edge's way past the boxes; `lanes` holds the spans of those above each row so far."""
     (x0, y0, w0, h0), (x1, y1, w1, h1) = places[source], places[target]
     right, left = (x0 + w0 / 2, y0), (x1 - w1 / 2, y1)
-    meets = w1 == h1 == MEETING
+    meets = (w1, h1) == MEETING
 
     def free(row: float) -> bool:
         return not any(x0 < x < x1 and y == row for x, y, *_ in places.values())

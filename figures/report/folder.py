@@ -14,6 +14,10 @@ LIST = "made.json"  # in the folder: the files that the command wrote, each with
 
 def check_folder(out: Path) -> None:
     """Raises LabError unless `out` may be written: not there, empty, or made by this command before."""
+    near = next((folder for folder in Path(out).resolve().parents if folder.exists()), Path("/"))
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        found = "one that may not be written" if near.is_dir() else "a file"
+        raise LabError(f"expected a folder to write {out} in, found {found} at {near}: pass another --out")
     if out.exists() and not out.is_dir():
         raise LabError(f"expected a folder to write to, found a file at {out}: pass another --out")
     if out.is_dir() and any(out.iterdir()):
@@ -28,7 +32,7 @@ def renewing(out: Path) -> Iterator[tuple[Path, list[str]]]:
     the same name, the new one gets "-new" at the end of its own. Their names are added to the list. If the block fails
     or is interrupted, `out` stays as it was.
     """
-    out = Path(out).absolute()
+    out = Path(out).resolve()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     kept: list[str] = []
     try:

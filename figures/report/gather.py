@@ -1,6 +1,8 @@
 """What a report is made of: the runs, the networks with their scores and costs, the data. Nothing is drawn here."""
+import contextlib
+import filecmp
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +30,10 @@ class Cost:
 
 @dataclass
 class Scored:
-    """One network with what it costs, layer by layer, and its confusion matrix of each picture it was scored on."""
+    """One network with what it costs, layer by layer, and its confusion matrix of each picture it was scored on.
+
+    `runs` names the runs that left these very weights.
+    """
 
     task: Task
     path: Path
@@ -37,6 +42,7 @@ class Scored:
     rows: list[Layer]
     graph: Graph
     matrices: list[ConfusionMatrix]
+    runs: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -83,10 +89,16 @@ def find_runs(folder: Path | None, names: Sequence[str] | None) -> tuple[list[Pa
     return [run for run in runs if run.best], notes
 
 
-def score(task: Task, network_file: Path, path: Path, batches: Batches, device: torch.device) -> Scored:
-    """Loads and scores one network, with a bar. Raises LabError for one that does not load or keep the contract."""
+def load(network_file: Path, path: Path) -> nn.Module:
+    """The network of `path`. Raises LabError for one that does not load or keep the contract."""
     model = load_model(network_file, path)
     check_output(model, str(network_file))
+    return model
+
+
+def score(task: Task, network_file: Path, path: Path, model: nn.Module, batches: Batches, device: torch.device
+          ) -> Scored:
+    """Counts and scores one network, with a bar. Raises LabError for one that fails on the way."""
     with student_code(f"a network whose work can be counted, {network_file}"):
         profile = profile_model(model)
         rows, graph = layer_table(model, profile=profile), trace(model)
@@ -98,18 +110,13 @@ def score(task: Task, network_file: Path, path: Path, batches: Batches, device: 
 
 
 def costs_of_runs(runs: Sequence[Past], folder: Path, network_files: dict[int, Path]) -> dict[str, Cost]:
-    """What the networks of those runs cost whose weights are still there and fit the network file, by the run's name.
-
-    The weights are the run's own, model_task*.pth in its folder, or the file that MODEL names if no later run of
-    `runs` was saved to the same.
-    """
-    found = {}
+    """What the runs' networks cost, by the run's name, where the weights are still there and fit the network file."""
+    weights, found = weights_of_runs(runs, folder), {}
     for run in tqdm(runs, "costs of the runs", unit="run", file=bar_stream(), leave=False):
-        path = run.task and _weights(run, runs, folder)
-        if not path:
+        if run.name not in weights:
             continue
         try:
-            model = load_model(network_files[run.task], path)
+            model = load_model(network_files[run.task], weights[run.name])
             with student_code("a network whose work can be counted"):
                 macs = profile_model(model).flops
         except LabError:  # of another version of the network file
@@ -118,14 +125,36 @@ def costs_of_runs(runs: Sequence[Past], folder: Path, network_files: dict[int, P
     return found
 
 
-def _weights(run: Past, runs: Sequence[Past], folder: Path) -> Path | None:
-    own = folder / run.name / f"model_task{run.task}.pth"
-    if own.is_file():
-        return own
-    model = run.options.get("MODEL")
-    later = [other for other in runs if other.options.get("MODEL") == model and _started(other) > _started(run)]
-    return Path(model) if isinstance(model, str) and not later and Path(model).is_file() else None
+def weights_of_runs(runs: Sequence[Past], folder: Path) -> dict[str, Path]:
+    """The weights that are still there, by the run's name, of those runs that tell their task.
+
+    They are the run's own, model_task*.pth in its folder, or else the file that MODEL names, if no other run in
+    `folder` was saved to the same after this one.
+    """
+    known = [*runs]
+    with contextlib.suppress(LabError):  # `runs` may lie deeper
+        for name in run_names(folder):
+            with contextlib.suppress(LabError):  # a damaged run: find_runs has told of it
+                known.append(read_run(folder / name))
+    found = {}
+    for run in runs:
+        own, model = folder / run.name / f"model_task{run.task}.pth", run.options.get("MODEL")
+        if run.task and own.is_file():
+            found[run.name] = own
+        elif run.task and isinstance(model, str) and Path(model).is_file() and not any(
+                other.options.get("MODEL") == model and _saved(other) > _saved(run) for other in known):
+            found[run.name] = Path(model)
+    return found
 
 
-def _started(run: Past) -> str:
-    return str(run.about.get("started", ""))
+def name_runs(scored: Sequence[Scored], runs: Sequence[Past], folder: Path) -> None:
+    """Notes at each network which runs left just these weights: the files are compared."""
+    weights = weights_of_runs(runs, folder)
+    for one in scored:
+        one.runs = [run.name for run in runs if run.task == one.task.number and run.name in weights
+                    and filecmp.cmp(weights[run.name], one.path, shallow=False)]
+
+
+def _saved(run: Past) -> str:
+    """When the last epoch was finished, as sortable text; empty before the first."""
+    return max((str(record.get("finished", run.about.get("started", ""))) for record in run.history), default="")

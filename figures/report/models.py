@@ -28,8 +28,8 @@ def errors_of_two(target: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.
 
 
 def paint(picture: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """A pale grey version of a uint8 picture (H, W, 3) with each kind of error in its tint; IGNORE is white."""
-    painted = np.repeat(170 + picture.mean(2, keepdims=True) / 3, 3, 2).round().astype(np.uint8)
+    """A pale grey version of a uint8 picture (H, W, 3) with each kind of error in its tint; IGNORE alone is white."""
+    painted = np.repeat(150 + picture.mean(2, keepdims=True) / 3, 3, 2).round().astype(np.uint8)
     for kind, tint in TINTS.items():
         painted[kinds == kind] = tint
     painted[kinds == IGNORE] = 255
@@ -61,7 +61,7 @@ def plot_errors(data: Tensor, target: Tensor, preds: Sequence[Tensor], names: Se
             ax.spines[:].set_visible(False)
             if row == 0:
                 ax.set_title(title, fontsize=10)
-    told = [f"{'only ' * (len(names) == 2)}{name} wrong" for name in names] + ["both wrong"] * (len(names) == 2)
+    told = [f"{name} wrong" for name in names] + ["both wrong (in the last column)"] * (len(names) == 2)
     handles = [Patch(facecolor=np.array(TINTS[kind]) / 255, label=text) for kind, text in enumerate(told, 1)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     return figure

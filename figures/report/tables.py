@@ -9,6 +9,7 @@ from utils.labels_cat import CATEGORIES
 from utils.past import Past, as_text, settings_side_by_side
 
 PLACES = ("DATA", "DEVICE", "MODEL", "RUN")  # where things lie, which changes no result
+ROUNDING = 5e-4  # of the mIoU, since training may compute in 16 bits
 WIDE = 8  # runs in a table that has a column for each
 
 
@@ -92,22 +93,24 @@ def iou_table(ious: Mapping[str, Sequence[float]]) -> str:
 
 def cost_table(models: Sequence[Scored], costs: Mapping[str, Cost], runs: Sequence[Past]) -> str:
     """What networks cost, and what they reach: the two handed in, then the runs whose weights are still there."""
-    rows = []
-    same = {run.name: model for run in runs for model in models if is_same(run, model, costs)}
+    rows, handed_in = [], {name for model in models for name in model.runs}
     for model in models:
-        told = ", ".join(name for name, other in same.items() if other is model)
+        told = ", ".join(model.runs)
         rows.append(_cost_row(model.name + (f" (run {told})" if told else ""), model.cost, model.metric.miou(),
                               model.task.number))
     for run in best_first(runs):
-        if run.name in costs and run.name not in same:
+        if run.name in costs and run.name not in handed_in:
             rows.append(_cost_row(f"run {run.name}", costs[run.name], run.best["miou"], run.task))
     return table(["network", "MACs", "KB", "parameters", "mIoU", "FoM (task 2)"], rows)
 
 
-def is_same(run: Past, model: Scored, costs: Mapping[str, Cost]) -> bool:
-    """Whether `model` is what the run left, as far as costs and mIoU tell (training may compute less exactly)."""
-    return (run.task == model.task.number and costs.get(run.name) == model.cost
-            and abs(run.best["miou"] - model.metric.miou()) < 5e-4)
+def changed_since(models: Sequence[Scored], runs: Sequence[Past]) -> str:
+    """A line on each network that scores other than its run noted (by more than training's rounding), or nothing."""
+    lines = [f"{model.path.name} scores {model.metric.miou():.4f}, while the run {run.name} noted "
+             f"{run.best['miou']:.4f} at its best epoch: its weights were changed after that epoch (calibrated, or "
+             "stored in fewer bits), or the run saw other pictures." for model in models for run in runs
+             if run.name in model.runs and abs(run.best["miou"] - model.metric.miou()) > ROUNDING]
+    return "\n\n".join(lines)
 
 
 def _cost_row(name: str, cost: Cost, miou: float, task: int | None) -> list[str]:

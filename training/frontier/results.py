@@ -2,19 +2,17 @@
 import json
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from figures.frontier import plot_frontier
 from training.frontier.ladder import table
 from utils.complexity import figure_of_merit
 from utils.evaluation import load_model
 from utils.files import replacing
-from utils.lab import INPUT_SIZE, TASKS, LabError
+from utils.lab import TASKS, LabError
+from utils.timing import time_network
 
 GATE = TASKS[2].miou
 FIGURES = ("row", "seed", "flops", "size_kb", "miou", "last_miou", "settings")
@@ -179,24 +177,13 @@ def notes(results: Sequence[Result]) -> list[str]:
 
 
 def milliseconds(result: Result) -> float | None:
-    """What one picture takes with one thread on this CPU, median of 20 passes; None, and a line, if it cannot load."""
+    """What one picture takes with one thread on this CPU; None, and a line, if the weights cannot be loaded."""
     path = result.folders[0] / TASKS[2].model_file
-    threads = torch.get_num_threads()
     try:
-        network = load_model(TASKS[2].network_file, path)
-        torch.set_num_threads(1)
-        data, seconds = torch.zeros(1, 3, *INPUT_SIZE), []
-        with torch.inference_mode():
-            for _ in range(PASSES + 3):  # the first ones find their memory
-                started = time.perf_counter()
-                network(data)
-                seconds.append(time.perf_counter() - started)
+        return time_network(load_model(TASKS[2].network_file, path))
     except LabError as error:
         print(f"note: {result.name} is not timed: {error}", file=sys.stderr)
         return None
-    finally:
-        torch.set_num_threads(threads)
-    return 1000 * statistics.median(seconds[3:])
 
 
 def _difference(result: Result, recipe: Result | None) -> list[str]:

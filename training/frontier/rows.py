@@ -16,7 +16,7 @@ from utils.lab import ROOT, TASKS, LabError
 
 NOTEBOOK = ROOT / TASKS[2].notebook
 OWN = ("RUNG", "SEED", "RUN", "MODEL", "RESUME")  # settings that each run gets from here
-BARRED = (*OWN, "NETWORK")  # a network that is none of the ladder's has no place in its table
+BARRED = (*OWN, "NETWORK", "START")  # a network that is not the row's own has no place in the table
 NEEDED = (*OWN, "EPOCHS", "DATA", "DEVICE")
 
 # Each method of the recipe by itself, turned off, or on where it is off. What the recipe does already is left out.
@@ -162,7 +162,7 @@ def notebook_settings() -> dict:
     settings = {}
     for node in ast.parse(source).body:
         for target in node.targets if isinstance(node, ast.Assign) else []:
-            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)  # LOVASZ, DICE = 0.5, 0
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)  # A, B = 1, 2
             names, values = (target.elts, node.value.elts) if several else ([target], [node.value])
             settings |= {name.id: literal(ast.unparse(value)) for name, value in zip(names, values, strict=True)}
     return settings
