@@ -16,8 +16,8 @@ from utils.lab import ROOT, LabError
 from utils.terminal import run_main
 
 BENCHMARKS = {"sample": "loading", "batches": "loading", "build": "loading", "matrix": "metric", "argmax": "metric",
-              "stall": "training", "training": "training", "precision": "training", "scoring": "training",
-              "classroom": "classroom", "gpu": "gpu"}  # name -> its file
+              "stall": "training", "training": "training", "precision": "training", "pixels": "training",
+              "scoring": "training", "classroom": "classroom", "gpu": "gpu"}  # name -> its file
 
 
 def main() -> None:

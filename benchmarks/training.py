@@ -108,6 +108,31 @@ def tuned_precision(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], object
     return {name: functools.partial(loop.train, [batch]) for name, loop in loops.items()}
 
 
+def pixels(setup: Setup) -> list[Table]:
+    """What looking at every pixel costs the task 2 network in training: LOSS_STRIDE 1, 2 and 4 of its notebook."""
+    sizes, tuned = setup.sizes, setup.tuned
+    tuned.prepare(tuned_pixels, setup.data.arrays, sizes)
+    roads = [Road(f"LOSS_STRIDE {stride}", tuned.road(f"pixels {stride}", setup.one), sizes.train_batch)
+             for stride in (2, 1, 4)]
+    with hold(setup.one):
+        for road in roads:
+            road.run()
+        return [measure("pixels", f"a training step of the task 2 network, batch {sizes.train_batch}, CPU, one core",
+                        "a picture", roads, sizes.rounds)]
+
+
+def tuned_pixels(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], object]]:
+    speed_up(CPU)
+    rows = Rows(arrays)
+    batch = next(iter(Batches(rows, sizes.train_batch)))
+    steps = {}
+    for stride in (1, 2, 4):
+        model = network()
+        model.train_stride = stride
+        steps[f"pixels {stride}"] = functools.partial(Notebook(model, CPU, class_weights_of(rows)).train, [batch])
+    return steps
+
+
 def training(setup: Setup) -> list[Table]:
     """Images a second of the notebook's path against a plain hand-out's, and of its data path by itself."""
     data, sizes, tuned = setup.data, setup.sizes, setup.tuned

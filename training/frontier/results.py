@@ -122,8 +122,9 @@ def results_rows(rungs: Sequence[Result]) -> list[list[str]]:
 
 
 def table_of(rows: list[list[str]]) -> str:
-    return (f"{table(rows, left=1)}\n\nmIoU: mean of the seeds' best epochs; spread: their standard deviation; "
-            "CPU ms: one thread, one picture, median of 20")
+    return (f"{table(rows, left=1)}\n\nmIoU: of the weights as they are handed in (the best epoch's, calibrated), the "
+            "mean of the seeds; spread: their standard deviation;\nlast epoch: before calibration; CPU ms: one thread, "
+            "one picture, median of 20")
 
 
 def recommend(rungs: Sequence[Result]) -> str:
