@@ -119,10 +119,11 @@ def test_a_process_that_fails_ends_the_others_and_their_kernels(notebook, tmp_pa
     assert all(str(tmp_path) not in str(folder.readlink()) for folder in folders if folder.exists())
 
 
-def test_the_notebook_trains_in_two_processes(sample, tmp_path):
+def test_the_notebook_trains_in_two_processes(sample, weights, tmp_path):
     model = tmp_path / "m.pth"
     done = torchrun(2, ROOT / TASKS[2].notebook, "-o", tmp_path / "out.ipynb", "-p", "DATA", sample, "-p", "EPOCHS", 1,
-                    "-p", "BATCH_SIZE", 4, "-p", "MODEL", model, "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu")
+                    "-p", "BATCH_SIZE", 4, "-p", "MODEL", model, "-p", "RUN", tmp_path / "run", "-p", "DEVICE", "cpu",
+                    "-p", "TEACHER", weights[1], "-p", "CALIBRATE", 0)
     assert done.status == 0, done.stderr
     assert done.stdout.count("epoch   1/1") == 1 and done.stdout.count("Final IoU") == 1
     history = json.loads((tmp_path / "run/history.json").read_text(encoding="utf-8"))
