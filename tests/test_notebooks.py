@@ -92,7 +92,8 @@ def test_bad_settings_end_in_one_line(sample, tmp_path):
     for wrong, message in (({"DATA": tmp_path / "nothing"}, "found none at"),
                            ({"DATA": sample, "TEACHER": tmp_path / "no.pth"}, "expected a teacher's weights"),
                            ({"DATA": sample, "START": tmp_path / "no.pth"}, "expected a model file, found none"),
-                           ({"DATA": sample, "RUNG": "highest"}, "expected RUNG to be one of safe, target, lean")):
+                           ({"DATA": sample, "RUNG": "highest"}, "expected RUNG to be one of safe, target, lean"),
+                           ({"DATA": sample, "RUNG": "[[8, 8], [1, 1, 1], 0, 1]"}, "expected RUNG as (widths, blocks")):
         result = run_command(*common, *itertools.chain(*(("-p", *pair) for pair in wrong.items())))
         assert_one_line_error(result, message, stdout=result.stdout)
         assert not (tmp_path / "m.pth").exists()
