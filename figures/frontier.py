@@ -6,12 +6,10 @@ networks below the gate are hollow.
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from figures.plots import DARK, LIGHT
+from figures.plots import DARK, LIGHT, plain_ticks
 from utils.complexity import figure_of_merit
 from utils.lab import FOM_OFFSET, TASKS
 
@@ -106,15 +104,5 @@ def _spread_out(ax: Axes, values: Sequence[float], axis: str = "x") -> tuple[flo
     """Limits with room around `values` on a log axis, with plain figures (5M, 20K) at 1, 2 and 5; returns them."""
     low, high = min(values) / 1.5, max(values) * 1.5
     getattr(ax, f"set_{axis}lim")(low, high)
-    one = getattr(ax, f"{axis}axis")
-    one.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    one.set_major_formatter(FuncFormatter(_short))
-    one.set_minor_formatter(NullFormatter())
+    plain_ticks(getattr(ax, f"{axis}axis"))
     return low, high
-
-
-def _short(value: float, _: int | None = None) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{np.round(value, 3):g}"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from utils.labels_cat import CATEGORIES, CATEGORY_COLORS
 from utils.metric import ConfusionMatrix
@@ -86,3 +87,17 @@ def draw_bars(ax: Axes, values: Sequence[float], form: str) -> None:
     ax.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=35, ha="right", rotation_mode="anchor")
     ax.margins(y=0.15)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def plain_ticks(axis: Axis, steps: Sequence[int] = (1, 2, 5)) -> None:
+    """Plain figures (20K, 5M) at the `steps` of each decade of a logarithmic axis, none between them."""
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

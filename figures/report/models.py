@@ -5,10 +5,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 
 from figures.pictures import denormalise
+from figures.plots import plain_ticks
 from figures.report.curves import LOOKS
 from utils.lab import IGNORE
 from utils.metric import ConfusionMatrix
@@ -107,16 +107,7 @@ def _readable(ax: Axes, values: Sequence[float]) -> None:
     """Room around the values, and plain figures (5M, 20K) at 1, 2 and 5, or at powers of ten over a wide range."""
     low, high = min(values) / 1.8, max(values) * 1.8
     ax.set_xlim(low, high)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 80 else (1,)))
-    ax.xaxis.set_major_formatter(FuncFormatter(_short))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _short(value: float, _: int | None = None) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+    plain_ticks(ax.xaxis, (1, 2, 5) if high / low < 80 else (1,))
 
 
 def _names(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
