@@ -1,0 +1,79 @@
+"""ResNet-18 without its classifier: the encoder of the gallery's FCN, ResNet U-Net, DeepLab and PSPNet.
+
+Follows He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016): table 1's column "18-layer", with the
+shortcuts of option B (a 1x1 convolution where the shape changes) and the initialisation of its predecessor (He et al.,
+"Delving Deep into Rectifiers", 2015). A block learns what is to be added to its input, so that gradients reach the
+first layers through the sums undamped.
+
+Segmentation wants finer maps than the paper's last, of stride 32. DeepLab (Chen et al., "Rethinking Atrous Convolution
+for Semantic Image Segmentation", 2017, section 3.1) takes the step of 2 out of the last stages and spreads the 3x3
+filters that follow instead: dilation 2 reads every second pixel of a map twice as fine, which are the pixels that it
+read before. All of a stage's filters spread, its first one too.
+
+Shapes: N pictures, H x W pixels.
+"""
+from torch import Tensor, nn
+
+WIDTHS = (1, 1, 2, 4, 8)  # channels of the five maps, the stem's, then the stages', in multiples of `width`
+BLOCKS = (2, 2, 2, 2)     # basic blocks a stage
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and the shortcut: (N, C_in, H, W) -> (N, C_out, H/stride, W/stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        spread = {"padding": dilation, "dilation": dilation, "bias": False}  # no bias: the batch norm has one
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, **spread)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, **spread)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                                            nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class ResNet18(nn.Module):
+    """Pictures float32 (N, 3, H, W) to five maps; H and W divide by `output_stride`, the last map's: 32, 16 or 8.
+
+    The maps have `widths`, at the paper's width 64, 64, 128, 256, 512 channels, at strides 2, 4, 8, 16, 32, or at
+    `output_stride` where that is less. A width of 16 costs a sixteenth and trains on a CPU.
+    The names of the parameters are those that torchvision gives to its ResNet-18.
+    Raises ValueError for another output stride.
+    """
+
+    def __init__(self, output_stride: int = 32, width: int = 64) -> None:
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"expected an output stride of 8, 16 or 32, got {output_stride}")
+        self.widths = tuple(factor * width for factor in WIDTHS)
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        stride, reached, dilation = 1, 4, 1
+        for number, blocks in enumerate(BLOCKS, start=1):
+            before, after = self.widths[number - 1:number + 1]
+            setattr(self, f"layer{number}", nn.Sequential(
+                BasicBlock(before, after, stride, dilation),
+                *(BasicBlock(after, after, 1, dilation) for _ in range(blocks - 1))))
+            stride = 2 if reached < output_stride else 1
+            dilation = 1 if stride == 2 else 2 * dilation
+            reached *= stride
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [self.relu(self.bn1(self.conv1(x)))]                 # (N, width, H/2, W/2)
+        maps.append(self.layer1(self.maxpool(maps[0])))             # (N, width, H/4, W/4)
+        for stage in (self.layer2, self.layer3, self.layer4):
+            maps.append(stage(maps[-1]))                            # (N, 2 width, H/8, W/8), ...
+        return maps
