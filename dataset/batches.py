@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dataset.augment import Augment, to_batch
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data, scored_split
 from dataset.sample import is_sample
 from utils.lab import LabError
@@ -51,7 +51,7 @@ class Batches:
     tier: where the bytes are kept, one of TIERS; None chooses.
     """
 
-    def __init__(self, dataset: Cityscapes, batch_size: int, device: torch.device | str = "cpu",
+    def __init__(self, dataset: SegmentationDataset, batch_size: int, device: torch.device | str = "cpu",
                  shuffle: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1), tier: str | None = None,
                  soft: np.ndarray | None = None) -> None:
         self.rank, world = shard
@@ -212,7 +212,7 @@ def open_evaluation(path: str | Path | None, split: str | None, device: torch.de
     """
     root = find_data(path)
     split = split or scored_split(root)
-    batches = Batches(Cityscapes(root, split), batch_size, device)
+    batches = Batches(SegmentationDataset(root, split), batch_size, device)
     kind = "the lab's drawn sample" if is_sample(root) else "Cityscapes' layout"
     print(f"scoring on {split} of {root} ({kind})\n{batches}", file=sys.stderr)
     return batches, f"{split} of {root} ({kind}), {len(batches.dataset)} pictures"

@@ -19,7 +19,7 @@ from utils.machine import in_threads
 from utils.terminal import bar_stream, run_main
 
 
-class Cityscapes(Dataset):
+class SegmentationDataset(Dataset):
     """One split as a torch Dataset: (image float32 (3, 256, 512) normalised, target int64 (256, 512)).
 
     The target holds the categories 0..7, and 255 where `augment` made pixels up. `augment` works on image and mask

@@ -1,6 +1,6 @@
 """Draws docs/sample.png, the picture in the README: python -m figures.overview, after make lab."""
 from dataset.batches import Batches
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from figures.pictures import show_panels
 from utils.evaluation import load_model, predict
 from utils.files import replacing
@@ -11,7 +11,7 @@ PICTURES = (3, 17, 38)  # of the sample's validation split
 
 
 def main() -> None:
-    batches = Batches(Cityscapes(SAMPLE_DATA, "val"), batch_size=1)
+    batches = Batches(SegmentationDataset(SAMPLE_DATA, "val"), batch_size=1)
     data, target = batches.take(PICTURES)
     models = [load_model(task.network_file, ROOT / task.model_file) for task in TASKS.values()]
     preds = [predict(model, data) for model in models]

@@ -176,7 +176,7 @@ def _enroll(found: list, scratch: Path, workers: int) -> "list[Student]":
 
 def _bench(data: Path | None, split: str | None, out: Path, scratch: Path, gpus: list[int], workers: int) -> "Bench":
     """What the students of this run share, the pictures above all."""
-    from dataset.dataset import Cityscapes
+    from dataset.dataset import SegmentationDataset
     from dataset.reader import find_data, scored_split
     from grading.marking import Bench
     from grading.records import arrays_digest, digest
@@ -184,7 +184,7 @@ def _bench(data: Path | None, split: str | None, out: Path, scratch: Path, gpus:
 
     root = find_data(data)
     split = split or scored_split(root)
-    dataset = Cityscapes(root, split)
+    dataset = SegmentationDataset(root, split)
     images, targets = dataset.arrays
     names = [pair.name for pair in dataset.pairs]
     device = "cpu"

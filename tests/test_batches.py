@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from dataset.augment import Augment
 from dataset.batches import TIERS, Batches, _Buffer, open_evaluation
 from dataset.cache import Arrays
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from utils.lab import MEAN, STD, LabError
 
 WORLDS = [1, 2, 3, 6, 7, 8]
@@ -130,7 +130,7 @@ def test_batches_are_the_normalised_pictures_in_order(plain, tier):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("cached", [True, False])
 def test_batches_are_the_items_of_a_dataloader(sample, tier, cached):
-    dataset = Cityscapes(sample, "train", cache=cached)
+    dataset = SegmentationDataset(sample, "train", cache=cached)
     batches = Batches(dataset, batch_size=3, tier=tier)
     assert len(batches) == 2 and equal(batches, DataLoader(dataset, batch_size=3))
 
@@ -357,7 +357,7 @@ def test_it_says_where_the_pictures_are_kept(plain, sample):
                        ("ring", "copied to cpu batch by batch from memory"),
                        ("cpu", "gathered batch by batch from memory")):
         assert str(Batches(plain, 4, tier=tier)).startswith(f"stub: 17 pictures, 0.01 GB, {text}")
-    cached = Cityscapes(sample, "train")
+    cached = SegmentationDataset(sample, "train")
     assert str(Batches(cached, 4)) == (f"train: 4 pictures, 0.00 GB, gathered batch by batch from the cache "
                                        f"{cached.cached.folder}")
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from dataset import cache
 from dataset.batches import Batches
 from dataset.cache import Arrays, open_cache
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from dataset.reader import list_split, read_image, read_label
 from utils.lab import LabError
 
@@ -101,7 +101,7 @@ def names_in(folder: Path) -> list[str]:
 @pytest.mark.parametrize("drawn", [True, False], ids=["sample", "odd sizes"])
 def test_items_and_arrays_are_bit_equal_to_the_uncached_ones(root, sample, drawn):
     data = sample if drawn else root
-    cached, plain = Cityscapes(data, "train"), Cityscapes(data, "train", cache=False)
+    cached, plain = SegmentationDataset(data, "train"), SegmentationDataset(data, "train", cache=False)
     assert cached.cached and not plain.cached
     assert len(cached) == len(plain) == len(cached.arrays[0])
     for index in range(len(plain)):
@@ -122,7 +122,7 @@ def test_arrays_are_mapped_and_cannot_be_written(root):
 
 
 def test_an_item_is_the_readers_own_to_write_on(root):
-    dataset = Cityscapes(root, "train")
+    dataset = SegmentationDataset(root, "train")
     for part in dataset.read(0):
         part[:] = 0
     assert_right(dataset.cached, root)
@@ -265,7 +265,7 @@ def test_a_user_without_a_home_has_a_cache_beside_the_data_all_the_same(root, mo
 
 def test_nowhere_to_write_is_a_note_and_the_lab_goes_on(root, monkeypatch, capsys):
     monkeypatch.setattr(cache, "_writable", lambda place: False)
-    dataset = Cityscapes(root, "train")
+    dataset = SegmentationDataset(root, "train")
     note, = capsys.readouterr().err.splitlines()
     assert note.startswith("note: no cache of train: no folder to write it to") and "LAB_CACHE=" in note
     assert dataset.cached is None
@@ -278,8 +278,9 @@ NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000
 
 
 def test_no_room_is_one_line_and_the_lab_goes_on_with_the_right_pixels(root):
-    program = NO_ROOM + ("import hashlib, sys; from dataset.dataset import Cityscapes; data = Cityscapes(sys.argv[1], "
-                         "'train'); print(hashlib.sha256(b''.join(p.tobytes() for p in data.arrays)).hexdigest())")
+    program = NO_ROOM + ("import hashlib, sys; from dataset.dataset import SegmentationDataset; "
+                         "data = SegmentationDataset(sys.argv[1], 'train'); "
+                         "print(hashlib.sha256(b''.join(p.tobytes() for p in data.arrays)).hexdigest())")
     result = run_command("-c", program, root)
     pairs = list_split(root, "train")
     pixels = b"".join([read_image(pair.image).tobytes() for pair in pairs]
@@ -480,7 +481,7 @@ def test_ctrl_c_is_one_line_and_the_next_run_goes_on(many, tmp_path, monkeypatch
 
 
 def test_a_source_that_vanishes_between_epochs_matters_only_without_a_cache(root):
-    batches, plain = Batches(Cityscapes(root, "train"), 2), Cityscapes(root, "train", cache=False)
+    batches, plain = Batches(SegmentationDataset(root, "train"), 2), SegmentationDataset(root, "train", cache=False)
     before = list(batches)
     gone = source(root, 1)
     gone.unlink()
@@ -498,7 +499,7 @@ def test_a_dangling_link_is_one_error_that_names_it(root, which):
     path.unlink()
     path.symlink_to(root / "nowhere.png")
     with pytest.raises(LabError, match=path.name):
-        Cityscapes(root, "train")
+        SegmentationDataset(root, "train")
 
 
 def test_a_damaged_file_is_named_and_once_mended_the_building_goes_on(root, decoded):
@@ -515,7 +516,7 @@ def test_a_damaged_file_is_named_and_once_mended_the_building_goes_on(root, deco
 
 
 def test_a_worker_gets_the_place_of_the_cache_not_its_pixels(root):
-    dataset = Cityscapes(root, "train")
+    dataset = SegmentationDataset(root, "train")
     assert dataset.arrays[0].nbytes > 1_000_000
     sent = pickle.dumps(dataset)
     assert len(sent) < 100_000
@@ -524,7 +525,7 @@ def test_a_worker_gets_the_place_of_the_cache_not_its_pixels(root):
 
 
 def test_uncached_pixels_are_not_sent_either(root):
-    dataset = Cityscapes(root, "train", cache=False)
+    dataset = SegmentationDataset(root, "train", cache=False)
     assert dataset.arrays[0].nbytes > 1_000_000
     sent = pickle.dumps(dataset)
     assert len(sent) < 100_000
@@ -532,7 +533,7 @@ def test_uncached_pixels_are_not_sent_either(root):
 
 
 def test_spawned_workers_give_the_same_items(root):
-    dataset = Cityscapes(root, "train")
+    dataset = SegmentationDataset(root, "train")
     loaded = list(DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn"))
     assert len(loaded) == 5
     for index, item in enumerate(loaded):
@@ -540,7 +541,7 @@ def test_spawned_workers_give_the_same_items(root):
 
 
 def test_a_cache_deleted_meanwhile_is_an_error_in_the_worker(root):
-    dataset = Cityscapes(root, "train")
+    dataset = SegmentationDataset(root, "train")
     sent = pickle.dumps(dataset)
     shutil.rmtree(dataset.cached.folder)
     with pytest.raises(LabError, match="expected the cache that this process started with"):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from dataset.augment import Augment
 from dataset.batches import Batches
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data, list_split, read_image, read_label
 from utils.lab import MEAN, STD, LabError
 from utils.labels_cat import id2label, labels
@@ -65,7 +65,7 @@ def test_color_label_is_read_where_there_are_no_label_ids(tmp_path, tiny_pair, m
     write_pair(tmp_path / "a", "val", "x_000000_000019", image, ids)
     write_pair(tmp_path / "b", "val", "x_000000_000019", image, Image.fromarray(colors).convert(mode),
                "_gtFine_color.png")
-    by_ids, by_colors = Cityscapes(tmp_path / "a", "val"), Cityscapes(tmp_path / "b", "val")
+    by_ids, by_colors = SegmentationDataset(tmp_path / "a", "val"), SegmentationDataset(tmp_path / "b", "val")
     assert by_colors.pairs[0].label.name.endswith("_gtFine_color.png")
     assert torch.equal(by_ids[0][1], by_colors[0][1])
 
@@ -73,11 +73,11 @@ def test_color_label_is_read_where_there_are_no_label_ids(tmp_path, tiny_pair, m
 def test_label_ids_come_first_where_both_exist(tmp_path, tiny_pair):
     write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
     write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], tiny_pair[0], "_gtFine_color.png")  # noise
-    assert Cityscapes(tmp_path, "val")[0][1].max() <= 7
+    assert SegmentationDataset(tmp_path, "val")[0][1].max() <= 7
 
 
 def test_items_are_normalised_pictures_and_int64_targets(sample):
-    dataset = Cityscapes(sample, "train")
+    dataset = SegmentationDataset(sample, "train")
     assert len(dataset) == 4
     image, target = dataset[0]
     assert (image.shape, image.dtype) == ((3, 256, 512), torch.float32)
@@ -90,19 +90,19 @@ def test_items_are_normalised_pictures_and_int64_targets(sample):
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_two_parts_are_the_whole_split_and_share_nothing(sample, cache):
-    whole = Cityscapes(sample, "train", cache=cache)
-    first, last = (Cityscapes(sample, "train", cache=cache, part=part) for part in ((0, 0.75), (0.75, 1)))
+    whole = SegmentationDataset(sample, "train", cache=cache)
+    first, last = (SegmentationDataset(sample, "train", cache=cache, part=part) for part in ((0, 0.75), (0.75, 1)))
     assert (len(first), len(last)) == (3, 1) and first.pairs + last.pairs == whole.pairs
     for k in range(2):
         assert np.array_equal(np.concatenate([first.arrays[k], last.arrays[k]]), whole.arrays[k])
     assert torch.equal(last[0][0], whole[3][0]) and torch.equal(last[0][1], whole[3][1])
     assert first.fingerprint != whole.fingerprint
     with pytest.raises(LabError, match="expected a part of the 4 pictures of train, found none"):
-        Cityscapes(sample, "train", part=(0.99, 1))
+        SegmentationDataset(sample, "train", part=(0.99, 1))
 
 
 def test_dataset_works_in_a_dataloader_with_workers(sample):
-    data, target = next(iter(DataLoader(Cityscapes(sample, "train", Augment()), batch_size=4, num_workers=2)))
+    data, target = next(iter(DataLoader(SegmentationDataset(sample, "train", Augment()), batch_size=4, num_workers=2)))
     assert data.shape == (4, 3, 256, 512) and target.shape == (4, 256, 512)
 
 
@@ -155,7 +155,7 @@ def test_damaged_file(tmp_path, tiny_pair, which, damage):
     paths = write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
     paths[which].write_bytes(damage(paths[which].read_bytes()))
     with expect(f"whole PNG.*{paths[which].name}"):
-        Cityscapes(tmp_path, "val")[0]
+        SegmentationDataset(tmp_path, "val")[0]
 
 
 @pytest.mark.parametrize("convert", [
@@ -164,13 +164,13 @@ def test_damaged_file(tmp_path, tiny_pair, which, damage):
 def test_label_ids_of_another_kind(tmp_path, tiny_pair, convert):
     write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], convert(tiny_pair[1]))
     with expect("expected 8-bit grey label ids, found mode .*x_000000_000019_gtFine_labelIds.png"):
-        Cityscapes(tmp_path, "val")[0]
+        SegmentationDataset(tmp_path, "val")[0]
 
 
 def test_paletted_color_label(tmp_path, tiny_pair):
     write_pair(tmp_path, "val", "x_000000_000019", tiny_pair[0], tiny_pair[1].convert("P"), "_gtFine_color.png")
     with expect("RGB or RGBA, found mode P"):
-        Cityscapes(tmp_path, "val")[0]
+        SegmentationDataset(tmp_path, "val")[0]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
@@ -178,7 +178,7 @@ def test_picture_of_another_kind(tmp_path, tiny_pair, mode):
     image = Image.fromarray(np.zeros((9, 9), np.uint16)) if mode == "I;16" else tiny_pair[0].convert(mode)
     write_pair(tmp_path, "val", "x_000000_000019", image, tiny_pair[1])
     with expect("8-bit RGB picture, found mode .*x_000000_000019_leftImg8bit.png"):
-        Cityscapes(tmp_path, "val")[0]
+        SegmentationDataset(tmp_path, "val")[0]
 
 
 def test_one_unknown_id_or_color_anywhere_in_the_file(tmp_path):
@@ -187,12 +187,12 @@ def test_one_unknown_id_or_color_anywhere_in_the_file(tmp_path):
     image = Image.new("RGB", (2048, 1024))
     write_pair(tmp_path / "ids", "val", "x_000000_000019", image, Image.fromarray(ids))
     with expect(r"found \[77\] in .*x_000000_000019_gtFine_labelIds.png"):
-        Cityscapes(tmp_path / "ids", "val")[0]
+        SegmentationDataset(tmp_path / "ids", "val")[0]
     colors = np.full((1024, 2048, 3), labels[7].color, np.uint8)
     colors[1, 1] = 1, 2, 3
     write_pair(tmp_path / "colors", "val", "x_000000_000019", image, Image.fromarray(colors), "_gtFine_color.png")
     with expect(r"found \(1, 2, 3\) in .*x_000000_000019_gtFine_color.png"):
-        Cityscapes(tmp_path / "colors", "val")[0]
+        SegmentationDataset(tmp_path / "colors", "val")[0]
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -202,4 +202,4 @@ def test_one_bad_file_among_many_stops_the_reading_with_its_name(sample, tmp_pat
     bad = sorted((copy / "gtFine/train").glob("*/*labelIds.png"))[2]
     bad.write_bytes(bad.read_bytes()[:100])
     with expect(bad.name):
-        Batches(Cityscapes(copy, "train", cache=cache), 2)
+        Batches(SegmentationDataset(copy, "train", cache=cache), 2)

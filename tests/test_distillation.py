@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from training import distributed
 from training.distillation import Distillation, ask_teacher, soften
 from utils.lab import MEAN, STD, LabError
@@ -129,7 +129,7 @@ class Bright(nn.Module):
 
 
 def test_a_teachers_answer_fits_the_picture_and_its_mirror_image(sample):
-    dataset = Cityscapes(sample, "train")
+    dataset = SegmentationDataset(sample, "train")
     answers = ask_teacher(Bright().train(), dataset, 2.0, batch_size=3)
     assert answers.shape == (4, 8, 64, 128) and answers.dtype == np.uint8
     for number in range(4):

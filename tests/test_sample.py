@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import jaccard_score
 
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from dataset.sample import draw_sample, is_sample
 from utils.lab import LabError
 from utils.labels_cat import colors_to_categories, id2label, ids_to_categories
@@ -122,7 +122,7 @@ def larger(tmp_path_factory):
     """Pixels of 64 training and 24 validation pictures at the lab's size: uint8 pictures and categories."""
     root = draw_sample(tmp_path_factory.mktemp("larger") / "sample", train=64, val=24)
     assert json.loads((root / "sample.json").read_text(encoding="utf-8"))["train"] == 64
-    return [Cityscapes(root, split).arrays for split in ("train", "val")]
+    return [SegmentationDataset(root, split).arrays for split in ("train", "val")]
 
 
 def test_every_category_is_there(larger):

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT, assert_one_line_error, load_file, run_command
 from torch import nn
 
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 
 SCRIPT = {1: ROOT / "test_task1.py", 2: ROOT / "test_task2.py"}
 NETWORK = {1: ROOT / "network/network.py", 2: ROOT / "network2/network.py"}
@@ -41,7 +41,7 @@ def own_miou(number: int, weights, root) -> float:
     targets, preds = [], []
     with torch.no_grad():
         for index in range(2):
-            data, target = Cityscapes(root, "val")[index]
+            data, target = SegmentationDataset(root, "val")[index]
             preds.append(model(data[None])[0].argmax(0).numpy())
             targets.append(target.numpy())
     target, pred = np.ravel(targets), np.ravel(preds)

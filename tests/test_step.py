@@ -5,7 +5,7 @@ from torch import nn
 
 from dataset.augment import Augment
 from dataset.batches import Batches
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from network2.network import LowComplexityNet
 from training import step
 from training.step import Precision, average_weights, decay_groups, memory_advice, prepare, speed_up
@@ -156,7 +156,7 @@ def test_nothing_in_an_epoch_waits_for_the_gpu(sample, tier):
     network = LowComplexityNet().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     criterion = nn.CrossEntropyLoss(ignore_index=255)
-    batches = Batches(Cityscapes(sample, "train", Augment()), 2, device, shuffle=True, tier=tier)
+    batches = Batches(SegmentationDataset(sample, "train", Augment()), 2, device, shuffle=True, tier=tier)
     metric, losses = ConfusionMatrix(), AverageMeter()
     for strict in (False, True):  # the first epoch may set things up
         torch.cuda.set_sync_debug_mode("error" if strict else "default")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import load_file, run_command
 
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from grading import sandbox
 from grading.sandbox import Limits, Outcome
 from grading.trials import PIXELS, stage_pictures, try_task
@@ -55,7 +55,7 @@ def level() -> sandbox.Level:
 @pytest.fixture(scope="module")
 def scene(sample, tmp_path_factory) -> SimpleNamespace:
     """The sample's validation pictures, staged in another order than the split's."""
-    data = Cityscapes(sample, "val")
+    data = SegmentationDataset(sample, "val")
     images, targets = data.arrays
     stage = next(stage for stage in (stage_pictures(images, tmp_path_factory.mktemp("stage"), bytes([secret]))
                                      for secret in range(20)) if stage.order.tolist() == [1, 0])

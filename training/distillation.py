@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dataset.augment import normalise
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from training.losses import check, full_precision, ratio
 from utils.lab import INPUT_SIZE, NUM_CLASSES, LabError
 from utils.terminal import bar_stream
@@ -65,7 +65,7 @@ class Distillation(nn.Module):
 
 
 @torch.inference_mode()
-def ask_teacher(teacher: nn.Module | Callable[[Tensor], Tensor], dataset: Cityscapes, temperature: float,
+def ask_teacher(teacher: nn.Module | Callable[[Tensor], Tensor], dataset: SegmentationDataset, temperature: float,
                 device: torch.device | str = "cpu", batch_size: int = 8) -> np.ndarray:
     """Its class probabilities at `temperature`, times 255, for each whole picture: uint8 (N, 8, 64, 128).
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dataset.batches import Batches, open_evaluation
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data
 from training.runs import save_weights
 from utils.complexity import count_size, profile_model
@@ -100,7 +100,7 @@ def integer_inference(model: nn.Module, pictures: Iterable[Tensor]) -> nn.Module
 
 def compare(stores: dict[str, nn.Module], data: str | None) -> Iterator[str]:
     """A table, line by line: each kind's mIoU on the validation split, KB, multiply-accumulates and CPU time."""
-    train_set = Cityscapes(find_data(data), "train")
+    train_set = SegmentationDataset(find_data(data), "train")
     chosen = torch.linspace(0, len(train_set) - 1, min(CALIBRATION, len(train_set))).long()
     calibration = Batches(train_set, 1)
     batches, description = open_evaluation(data, None, torch.device("cpu"))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from dataset.batches import Batches, open_evaluation
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from figures.report.content import Content, add_costs, add_data, add_model, add_pictures, add_runs
 from figures.report.events import can_write, write_events
 from figures.report.folder import check_folder, renewing
@@ -39,7 +39,7 @@ def make_report(out: Path, device: torch.device, data: str | None = None, folder
     scored, validation, where = _score_all(weights or {}, files, data, device, notes)
     name_runs(scored, runs, folder or RUNS)
     content = Content()
-    add_data(content, Batches(Cityscapes(data, "train"), 1), runs)
+    add_data(content, Batches(SegmentationDataset(data, "train"), 1), runs)
     costs = costs_of_runs(runs, folder or RUNS, files)
     for number in (*TASKS, None):
         add_runs(content, [run for run in runs if run.task == number], number, costs)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from dataset.dataset import Cityscapes
+from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data
 from training.frontier.ladder import Cost, Ladder
 from training.runs import FREE_SETTINGS, check_settings
@@ -124,7 +124,7 @@ def make_jobs(rows: Sequence[Row], seeds: int, given: dict, folder: Path) -> lis
     recipe = all_settings(given)
     check_settings(recipe)
     root = find_data(recipe["DATA"]).resolve()
-    fingerprint = Cityscapes(root, "train", cache=False).fingerprint
+    fingerprint = SegmentationDataset(root, "train", cache=False).fingerprint
     jobs = []
     for seed in range(1, seeds + 1):
         for row in rows:
