@@ -17,10 +17,12 @@ from conftest import ROOT, assert_one_line_error, load_file, run_command
 from PIL import Image
 
 from figures.frontier import plot_frontier
+from training import jobs
 from training.frontier import __main__ as command
 from training.frontier import ladder as ladder_file
-from training.frontier import results, rows, work
+from training.frontier import results, rows
 from training.frontier.ladder import Ladder, may_fall, plan, table
+from training.headless import literal
 from utils.lab import INPUT_SIZE, LabError
 
 # --- rungs and what they cost -------------------------------------------------------------------------------------
@@ -141,13 +143,14 @@ SCORE = ("import json, sys; json.dump({'miou': 0.67, 'flops': 100, 'size_kb': 2.
          "open(sys.argv[1], 'w'))")
 DRIVER = """
 import sys
-from training.frontier import __main__, work
+from training import jobs
+from training.frontier import __main__
 from utils.terminal import run_main
 fake, score = sys.argv[1:3]
 import json
-work.POLL = 0.05
-work.notebook_command = lambda settings, output: [sys.executable, "-c", fake, json.dumps(settings)]
-work.score_command = lambda job, figures: [sys.executable, "-c", score, str(figures)]
+jobs.POLL = 0.05
+jobs.notebook_command = lambda job, settings: [sys.executable, "-c", fake, json.dumps(settings)]
+jobs.score_command = lambda job, figures: [sys.executable, "-c", score, str(figures)]
 run_main(lambda: __main__.main(sys.argv[3:]))
 """
 
@@ -159,12 +162,12 @@ def fake(epochs: int = 3, pause: float = 0, fails: int = 0) -> str:
 @pytest.fixture
 def trained(monkeypatch, tmp_path, sample):
     """Runs `train` on one rung with the fake notebook, in this process; returns its status and each run's log."""
-    monkeypatch.setattr(work, "POLL", 0.02)
-    monkeypatch.setattr(work, "score_command", lambda job, figures: [sys.executable, "-c", SCORE, str(figures)])
+    monkeypatch.setattr(jobs, "POLL", 0.02)
+    monkeypatch.setattr(jobs, "score_command", lambda job, figures: [sys.executable, "-c", SCORE, str(figures)])
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
 
     def train(*arguments: object, epochs: int = 3, fails: int = 0, name: str = "train") -> SimpleNamespace:
-        monkeypatch.setattr(work, "notebook_command", lambda settings, output: [
+        monkeypatch.setattr(jobs, "notebook_command", lambda job, settings: [
             sys.executable, "-c", fake(epochs, fails=fails), json.dumps(settings)])
         try:
             status = command.main([name, "safe", "--folder", str(tmp_path), "--data", str(sample), "--epochs",
@@ -179,7 +182,7 @@ def trained(monkeypatch, tmp_path, sample):
 def test_each_seed_leaves_its_result_and_is_not_trained_again(trained, tmp_path, capsys):
     done = trained("--seeds", 2, "--jobs", 2)
     assert done.status == 0
-    threads = max(1, work.available_cores() // 2)
+    threads = max(1, jobs.available_cores() // 2)
     assert done.logs == {f"safe/seed-{seed}": f"from epoch 0 threads {threads}\n" for seed in (1, 2)}
     result = json.loads((tmp_path / "safe/seed-2/result.json").read_text(encoding="utf-8"))
     assert (result["row"], result["seed"], result["miou"], result["flops"]) == ("safe", 2, 0.67, 100)
@@ -216,8 +219,8 @@ def test_other_settings_start_anew_and_keep_the_older_run_aside(trained, tmp_pat
 
 
 def test_levers_share_the_recipes_runs(trained, tmp_path, capsys, monkeypatch):
-    recipe = {**rows.notebook_settings(), "EMA": 2, "WEIGHT_DECAY": 0, "WARM_UP": 0.1}
-    monkeypatch.setattr(rows, "notebook_settings", lambda: recipe)
+    recipe = {**jobs.notebook_settings(rows.NOTEBOOK), "EMA": 2, "WEIGHT_DECAY": 0, "WARM_UP": 0.1}
+    monkeypatch.setattr(jobs, "notebook_settings", lambda notebook: recipe)
     assert trained("--seeds", 1).status == 0
     (tmp_path / "safe/seed-1/log.txt").unlink()
     done = trained("--seeds", 1, "--lever", "no EMA", "--lever", "no weight decay", name="levers")
@@ -286,13 +289,13 @@ def test_the_command_plans_and_ends_in_one_line():
 
 
 def test_settings_are_read_from_the_notebook():
-    settings = rows.notebook_settings()
-    assert settings["DEVICE"] == "auto" and settings["FLIP"] == 0.5 and settings["SCALE"] == (0.75, 1.75)
-    assert rows.literal("/some/path") == "/some/path" and rows.literal("1e-3") == 1e-3
+    settings = jobs.notebook_settings(rows.NOTEBOOK)
+    assert settings["DEVICE"] == "auto" and settings["FLIP"] == 0.5 and settings["SCALE"] == [0.75, 1.75]
+    assert literal("/some/path") == "/some/path" and literal("1e-3") == 1e-3
 
 
 def test_every_lever_is_a_setting_of_the_notebook():
-    settings = rows.notebook_settings()
+    settings = jobs.notebook_settings(rows.NOTEBOOK)
     assert {name for changes in rows.LEVERS.values() for name in changes} <= set(settings)
 
 

@@ -133,12 +133,12 @@ def main() -> None:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # torchrun ends its processes so when one of them failed; the kernel must end with this one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    output = run_notebook(args.notebook, {name: _value(text) for name, text in args.settings}, args.output)
+    output = run_notebook(args.notebook, {name: literal(text) for name, text in args.settings}, args.output)
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"executed notebook: {output}", file=sys.stderr)
 
 
-def _value(text: str) -> object:
+def literal(text: str) -> object:
     """A Python literal where `text` is one (200, 1e-3, True, None), otherwise the text itself (a path)."""
     try:
         return _listed(ast.literal_eval(text))

@@ -23,9 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "plan":
         print(plan(ladder, options.rungs))
         return 0
-    from training.frontier import rows, work
+    from training import jobs as runs
+    from training.frontier import rows
+    from training.headless import literal
 
-    given = {name: rows.literal(text) for name, text in options.settings}
+    given = {name: literal(text) for name, text in options.settings}
     given |= {name: value for name, value in (("EPOCHS", options.epochs), ("DATA", options.data)) if value is not None}
     recipe = rows.all_settings(given)
     if options.command == "train":
@@ -35,12 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         chosen, notes = rows.lever_rows(ladder, options.rung, recipe, options.levers)
         print(*notes, sep="\n", file=sys.stderr, end="\n" if notes else "")
-    work.check_folder(options.folder)
+    runs.check_folder(options.folder)
     jobs = rows.make_jobs(chosen, options.seeds, given, options.folder)
     # Whoever ends this program so, as a server's queue does, shall not leave its runs behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        failed = work.train(jobs, options.jobs)
+        failed = runs.train(jobs, options.jobs)
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C: the same command goes on from the last finished epochs", file=sys.stderr)
         return 130

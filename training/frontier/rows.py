@@ -1,16 +1,14 @@
 """What is trained: rows of the table (a rung and settings of the notebook), each with several seeds."""
-import ast
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
-
 from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data
+from training import jobs
 from training.frontier.ladder import Cost, Ladder
+from training.jobs import Job, as_json
 from training.runs import FREE_SETTINGS, check_settings
 from utils.lab import ROOT, TASKS, LabError
 
@@ -96,26 +94,6 @@ def lever_rows(ladder: Ladder, text: str, recipe: dict, names: Sequence[str] = (
     return rows, notes
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run: a row with a seed, its folder, all settings the notebook gets, and by what it is known again."""
-
-    row: Row
-    seed: int
-    folder: Path
-    settings: dict   # as given to the notebook, RESUME apart
-    asked: dict      # what must be the same for a run to be taken as this one: JSON values
-    epochs: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.row.name} seed {self.seed}"
-
-    @property
-    def model(self) -> Path:
-        return self.folder / TASKS[2].model_file
-
-
 def make_jobs(rows: Sequence[Row], seeds: int, given: dict, folder: Path) -> list[Job]:
     """The runs of all rows with the seeds 1 to `seeds`, seed by seed, so that every row has one soon.
 
@@ -125,56 +103,23 @@ def make_jobs(rows: Sequence[Row], seeds: int, given: dict, folder: Path) -> lis
     check_settings(recipe)
     root = find_data(recipe["DATA"]).resolve()
     fingerprint = SegmentationDataset(root, "train", cache=False).fingerprint
-    jobs = []
+    made = []
     for seed in range(1, seeds + 1):
         for row in rows:
             place = folder.resolve() / row.folder / f"seed-{seed}"
-            # Lists, as a tuple reaches a notebook as text. RUN is taken as it is where it is a whole path.
-            own = _plain({**given, **row.changes, "RUNG": row.rung, "SEED": seed, "DATA": str(root), "RUN": str(place),
-                          "MODEL": str(place / TASKS[2].model_file)})
-            whole = {**_plain(recipe), **own}
+            # RUN is taken as it is where it is a whole path.
+            own = as_json({**given, **row.changes, "RUNG": row.rung, "SEED": seed, "DATA": str(root),
+                           "RUN": str(place), "MODEL": str(place / TASKS[2].model_file)})
+            whole = {**as_json(recipe), **own}
             free = (*FREE_SETTINGS, "RUN")
             asked = {"settings": {name: value for name, value in whole.items() if name not in free},
                      "data": fingerprint, "macs": row.cost.macs, "parameters": row.cost.parameters}
-            jobs.append(Job(row, seed, place, own, asked, whole["EPOCHS"]))
-    return jobs
+            about = {"row": row.name, "lever": row.lever, "base": row.base, "changes": row.changes,
+                     "rung": own["RUNG"], "seed": seed}
+            made.append(Job(f"{row.name} seed {seed}", TASKS[2], place, own, asked, whole["EPOCHS"], about))
+    return made
 
 
 def all_settings(given: dict) -> dict:
     """The notebook's settings with those `given` in their place. Raises LabError for one that it does not have."""
-    settings = notebook_settings()
-    lacking = [name for name in NEEDED if name not in settings]
-    if lacking:
-        raise LabError(f"expected the setting {lacking[0]} in the settings cell of {NOTEBOOK}, found none: keep the "
-                       "hand-out's")
-    free = [name for name in settings if name not in BARRED]
-    for name in given:
-        if name not in free:
-            raise LabError(f"expected settings that may differ from {NOTEBOOK.name}'s ({', '.join(free)}), "
-                           f"found {name}: check -p")
-    return {**settings, **given}
-
-
-def notebook_settings() -> dict:
-    """The settings cell of the notebook, by name: values of Python literals, the source of anything else."""
-    book = nbformat.read(NOTEBOOK, as_version=4)
-    source = "\n".join(cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
-    settings = {}
-    for node in ast.parse(source).body:
-        for target in node.targets if isinstance(node, ast.Assign) else []:
-            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)  # A, B = 1, 2
-            names, values = (target.elts, node.value.elts) if several else ([target], [node.value])
-            settings |= {name.id: literal(ast.unparse(value)) for name, value in zip(names, values, strict=True)}
-    return settings
-
-
-def literal(text: str) -> object:
-    """A Python literal where `text` is one (200, 1e-3, None), else the text itself (a path), as headless reads it."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _plain(settings: dict) -> dict:
-    return json.loads(json.dumps(settings))
+    return jobs.all_settings(NOTEBOOK, given, NEEDED, BARRED)

@@ -1,4 +1,5 @@
 """Trains: each run a notebook in a process of its own, several at once, one bar over all, never the same twice."""
+import ast
 import contextlib
 import json
 import os
@@ -8,15 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import nbformat
 from tqdm import tqdm
 
 from training.compare import read_run
-from training.frontier.rows import NOTEBOOK, Job
+from training.headless import literal
 from utils.files import write_json
-from utils.lab import ROOT, LabError
+from utils.lab import ROOT, LabError, Task
 from utils.machine import available_cores
 from utils.terminal import bar_stream
 
@@ -24,21 +27,80 @@ POLL = 0.5      # seconds between two looks at the runs
 PATIENCE = 10   # seconds that a run gets to end by itself when it is stopped
 
 
-def notebook_command(settings: dict, output: Path) -> list[str]:
-    """The command that trains, with these settings, and leaves the executed notebook at `output`."""
+@dataclass(frozen=True)
+class Job:
+    """One run of a task's notebook: its folder, the settings it gets, and by what it is known again."""
+
+    name: str
+    task: Task
+    folder: Path
+    settings: dict   # as given to the notebook, RESUME apart; RUN and MODEL lie in `folder`
+    asked: dict      # what must be the same for a run to be taken as this one: JSON values
+    epochs: int
+    about: dict = field(default_factory=dict)   # what else its result.json shall say
+    scored: bool = True   # by the task's test script afterwards; otherwise its mIoU is the best epoch's
+
+    @property
+    def notebook(self) -> Path:
+        return ROOT / self.task.notebook
+
+    @property
+    def model(self) -> Path:
+        return self.folder / self.task.model_file
+
+
+def notebook_settings(notebook: Path) -> dict:
+    """The settings cell of a notebook, by name: values of Python literals, the source of anything else."""
+    book = nbformat.read(notebook, as_version=4)
+    source = "\n".join(cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    settings = {}
+    for node in ast.parse(source).body:
+        for target in node.targets if isinstance(node, ast.Assign) else []:
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)  # A, B = 1, 2
+            names, values = (target.elts, node.value.elts) if several else ([target], [node.value])
+            settings |= {name.id: literal(ast.unparse(value)) for name, value in zip(names, values, strict=True)}
+    return settings
+
+
+def all_settings(notebook: Path, given: dict, needed: Sequence[str], barred: Sequence[str]) -> dict:
+    """The notebook's settings with those `given` in their place.
+
+    Raises LabError if it lacks one of `needed`, and for a given one that it does not have or that is `barred`.
+    """
+    settings = notebook_settings(notebook)
+    lacking = [name for name in needed if name not in settings]
+    if lacking:
+        raise LabError(f"expected the setting {lacking[0]} in the settings cell of {notebook}, found none: keep the "
+                       "hand-out's")
+    free = [name for name in settings if name not in barred]
+    for name in given:
+        if name not in free:
+            raise LabError(f"expected settings that may differ from {notebook.name}'s ({', '.join(free)}), "
+                           f"found {name}: check -p")
+    return {**settings, **given}
+
+
+def as_json(settings: dict) -> dict:
+    """Lists for tuples, as a tuple reaches a notebook as text."""
+    return json.loads(json.dumps(settings))
+
+
+def notebook_command(job: Job, settings: dict) -> list[str]:
+    """The command that trains, with these settings, and leaves the executed notebook in the job's folder."""
     given = [part for name, value in settings.items() for part in ("-p", name, repr(value))]
-    return [sys.executable, "-m", "training.headless", str(NOTEBOOK), "-o", str(output), *given]
+    return [sys.executable, "-m", "training.headless", str(job.notebook), "-o", str(job.folder / job.notebook.name),
+            *given]
 
 
 def score_command(job: Job, figures: Path) -> list[str]:
     """The command that writes the graded figures of the run's weights to `figures`."""
-    return [sys.executable, str(ROOT / "test_task2.py"), str(job.model), job.settings["DATA"], "--json", str(figures),
-            "--device", str(job.settings.get("DEVICE", "auto"))]
+    return [sys.executable, str(ROOT / f"test_task{job.task.number}.py"), str(job.model), job.settings["DATA"],
+            "--json", str(figures), "--device", str(job.settings.get("DEVICE", "auto"))]
 
 
 def is_finished(job: Job) -> bool:
     """Whether the run has been trained to its end with just these settings."""
-    result = _read(job.folder / "result.json")
+    result = read_result(job.folder)
     return bool(result) and all(result.get(key) == value for key, value in job.asked.items())
 
 
@@ -56,8 +118,9 @@ class Running:
             _move_aside(folder)
         (folder / "result.json").unlink(missing_ok=True)
         write_json(folder / "asked.json", job.asked)
-        self.commands = [notebook_command({**job.settings, "RESUME": resume}, folder / NOTEBOOK.name),
-                         score_command(job, folder / "figures.json")]
+        self.commands = [notebook_command(job, {**job.settings, "RESUME": resume})]
+        if job.scored:
+            self.commands.append(score_command(job, folder / "figures.json"))
         self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.log = (folder / "log.txt").open("ab" if resume else "wb")
         self.process = self._next(self.log)
@@ -83,8 +146,8 @@ class Running:
         if not history:
             return f"expected an epoch's record in {job.folder / 'history.json'}, found none: give Run its name, RUN"
         write_json(job.folder / "result.json", {
-            "row": job.row.name, "lever": job.row.lever, "base": job.row.base, "changes": job.row.changes,
-            "rung": job.settings["RUNG"], "seed": job.seed, **_read(job.folder / "figures.json"),
+            **job.about, "miou": max(record["miou"] for record in history),
+            **(_read(job.folder / "figures.json") if job.scored else {}),
             "last_miou": history[-1]["miou"], "epochs": len(history),
             "training_seconds": round(sum(record["seconds"] for record in history), 1), **job.asked})
         return ""
@@ -162,7 +225,7 @@ def train(jobs: Sequence[Job], slots: int) -> int:
 def _ended(run: Running, reason: str) -> str:
     if reason:
         return f"{run.job.name} failed: {reason} (log: {run.job.folder / 'log.txt'})"
-    result = _read(run.job.folder / "result.json")
+    result = read_result(run.job.folder)
     return (f"{run.job.name}: mIoU {result['miou']:.4f}, in the last epoch {result['last_miou']:.4f}, "
             f"{result['epochs']} epochs in {result['training_seconds'] / 60:.1f} min")
 
@@ -187,6 +250,11 @@ def _epochs(job: Job) -> int:
         return min(len(json.loads((job.folder / "history.json").read_text(encoding="utf-8"))), job.epochs)
     except (OSError, ValueError):
         return 0
+
+
+def read_result(folder: Path) -> dict:
+    """The result.json of a run that has ended well; empty where there is none."""
+    return _read(folder / "result.json")
 
 
 def _read(path: Path) -> dict:
