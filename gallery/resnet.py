@@ -7,8 +7,9 @@ first layers through the sums undamped.
 
 Segmentation wants finer maps than the paper's last, of stride 32. DeepLab (Chen et al., "Rethinking Atrous Convolution
 for Semantic Image Segmentation", 2017, section 3.1) takes the step of 2 out of the last stages and spreads the 3x3
-filters that follow instead: dilation 2 reads every second pixel of a map twice as fine, which are the pixels that it
-read before. All of a stage's filters spread, its first one too.
+filters behind it instead: on a map twice as fine, dilation 2 reads the pixels that were neighbours before. The first
+convolution of such a stage, which took the step, reads its input as before; so with the same weights every second pixel
+of the finer map is the coarser map's, and a network can be trained at stride 16 and used at stride 8.
 
 Shapes: N pictures, H x W pixels.
 """
@@ -19,14 +20,17 @@ BLOCKS = (2, 2, 2, 2)     # basic blocks a stage
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the shortcut: (N, C_in, H, W) -> (N, C_out, H/stride, W/stride)."""
+    """Two 3x3 convolutions and the shortcut: (N, C_in, H, W) -> (N, C_out, H/stride, W/stride).
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1) -> None:
+    dilations: of the two convolutions.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dilations: tuple[int, int]) -> None:
         super().__init__()
-        spread = {"padding": dilation, "dilation": dilation, "bias": False}  # no bias: the batch norm has one
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, **spread)
+        first, second = ({"padding": d, "dilation": d, "bias": False} for d in dilations)  # batch norm has the bias
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, **first)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, **spread)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, **second)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
@@ -58,15 +62,16 @@ class ResNet18(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        stride, reached, dilation = 1, 4, 1
+        reached, dilation = 4, 1
         for number, blocks in enumerate(BLOCKS, start=1):
             before, after = self.widths[number - 1:number + 1]
+            step = 1 if number == 1 else 2
+            stride = step if reached < output_stride else 1  # what is left of the step goes into the dilation
+            spread = dilation * step // stride
             setattr(self, f"layer{number}", nn.Sequential(
-                BasicBlock(before, after, stride, dilation),
-                *(BasicBlock(after, after, 1, dilation) for _ in range(blocks - 1))))
-            stride = 2 if reached < output_stride else 1
-            dilation = 1 if stride == 2 else 2 * dilation
-            reached *= stride
+                BasicBlock(before, after, stride, (dilation, spread)),
+                *(BasicBlock(after, after, 1, (spread, spread)) for _ in range(blocks - 1))))
+            reached, dilation = reached * stride, spread
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

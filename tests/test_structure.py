@@ -3,6 +3,7 @@ import ast
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from conftest import ROOT
 # only training.frontier draws.
 MAY_IMPORT = {"utils": set(), "dataset": {"utils"}, "training": {"utils", "dataset", "figures"},
               "figures": {"utils", "dataset"}, "handin": {"utils", "dataset"},
-              "grading": {"handin", "utils", "dataset", "figures"}, "gallery": set(),
+              "grading": {"handin", "utils", "dataset", "figures"},
+              "gallery": {"utils", "dataset", "training", "figures"},
               "benchmarks": {"utils", "dataset", "training", "grading", "network", "network2"}}
 ROOMS = {*MAY_IMPORT, "network", "network2", "tests"}
 
@@ -33,6 +35,18 @@ def test_imports_point_one_way(room):
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             rooms = {name.split(".")[0] for name in names} & ROOMS
             assert rooms <= MAY_IMPORT[room] | {room}, f"{path.relative_to(ROOT)} imports {rooms}"
+
+
+def test_a_network_of_the_gallery_needs_torch_and_what_the_gallery_shares():
+    networks = [path for path in (ROOT / "gallery").glob("*.py") if "def load_model" in path.read_text("utf-8")]
+    assert len(networks) > 10
+    for path in [*networks, ROOT / "gallery/resnet.py", ROOT / "gallery/common.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                known = name.split(".")[0] in ("torch", "numpy", *sys.stdlib_module_names)
+                assert known or name in ("gallery.common", "gallery.resnet"), f"{path.name} imports {name}"
 
 
 def test_nothing_heavy_and_no_machine_path_is_committed():

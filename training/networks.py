@@ -1,4 +1,5 @@
-"""Another network in place of the notebook's own, by its name: "gallery.sinet:SINet"."""
+"""Another network in place of the notebook's own, by its name: "gallery.fcn:FCN32s(width=16)"."""
+import ast
 import importlib
 import re
 from collections.abc import Callable
@@ -19,13 +20,12 @@ class NetworkFile(NamedTuple):
 
 
 def named_network(name: str, **options: object) -> NetworkFile:
-    """The network that "package.module:Class" names, made with `options`.
+    """The network that "package.module:Class" names, made with `options` and those in the name, "...:Class(width=16)".
 
-    Raises LabError for another form, no such module or class, one without load_model, and options it does not take.
+    Raises LabError for another form, no such module or class, one without load_model, options it does not take, and a
+    network without weights to train.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.]+:\w+", name):
-        raise LabError(f"expected a network as module:Class, such as gallery.sinet:SINet, found {name!r} in NETWORK")
-    module_name, class_name = name.split(":")
+    module_name, class_name, own = parse_name(name)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -34,11 +34,29 @@ def named_network(name: str, **options: object) -> NetworkFile:
     for attribute in (class_name, "load_model"):
         if not callable(getattr(module, attribute, None)):
             raise LabError(f"expected {attribute} in {module_name}, found none: check NETWORK = {name!r}")
+    options |= own
     try:
         network = getattr(module, class_name)(**options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise LabError(f"expected a network that can be made of {options or 'nothing'}, found that {name} cannot "
                        f"({error})") from None
     if not isinstance(network, nn.Module):
         raise LabError(f"expected a network, found {type(network).__name__} in NETWORK = {name!r}")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise LabError(f"expected a network with weights to train, found none in NETWORK = {name!r}: "
+                       "python -m gallery train scores it without training")
     return NetworkFile(network, module.load_model, Path(module.__file__))
+
+
+def parse_name(name: str) -> tuple[str, str, dict]:
+    """Module, class and options of a name such as "gallery.fcn:FCN32s(width=16)". Raises LabError for another form."""
+    match = re.fullmatch(r"([\w.]+):(\w+)(?:\((.*)\))?", name) if isinstance(name, str) else None
+    try:
+        module, network, arguments = match.groups()
+        call = ast.parse(f"f({arguments or ''})", mode="eval").body
+        if call.args or not all(keyword.arg for keyword in call.keywords):
+            raise ValueError(arguments)
+        return module, network, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (AttributeError, SyntaxError, ValueError):
+        raise LabError("expected a network as module:Class or module:Class(name=value), such as "
+                       f"gallery.fcn:FCN32s(width=16), found {name!r} in NETWORK") from None

@@ -88,6 +88,19 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
+def rate_groups(network: nn.Module, learning_rate: float, backbone_rate: float = 1.0) -> list[dict]:
+    """The network's parameters in groups with learning rates of their own: `network.backbone`'s, if any, and the rest.
+
+    The backbone's is `backbone_rate` x `learning_rate`. DeepLab's authors train what was pretrained at a tenth of the
+    rate of what was not (Chen et al., "DeepLab", 2017, section 4.1); from scratch, as here, there is less reason to.
+    """
+    backbone = list(network.backbone.parameters()) if hasattr(network, "backbone") else []
+    own = {id(parameter) for parameter in backbone}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in own]
+    groups = [{"params": rest, "lr": learning_rate}, {"params": backbone, "lr": learning_rate * backbone_rate}]
+    return [group for group in groups if group["params"]]
+
+
 def average_weights(network: nn.Module, reach: float) -> AveragedModel:
     """A copy of `network` that holds the mean of its weights and statistics over about the last `reach` steps.
 

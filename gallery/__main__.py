@@ -1,0 +1,126 @@
+"""python -m gallery [NAME ...] | train | checkerboard: the networks of the lecture, what they cost, what they reach.
+
+Tables go to stdout, progress to stderr. Runs lie in <folder>/<name>/, or <name>-<N> for networks shrunk by N, with the
+executed notebook and log.txt.
+"""
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from utils.lab import RUNS, LabError
+from utils.terminal import run_main
+
+COMMANDS = ("table", "train", "checkerboard")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    # The rest is imported here, so that Ctrl-C while torch loads ends in one line as well.
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in (*COMMANDS, "-h", "--help"):
+        given.insert(0, "table")
+    options = _arguments(given)
+    if options.command == "checkerboard":
+        return _checkerboard(options.out)
+    if options.command == "train":
+        return _train(options)
+    from gallery import work
+
+    return _show(work.rows_of(options.names, options.shrink, options.folder), options.folder, options.data)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from gallery import work
+    from training import jobs as runs
+    from training.headless import literal
+
+    if not options.names:
+        raise LabError("expected the names of networks to train, or all, found none: python -m gallery lists them")
+    rows = work.rows_of([] if options.names == ["all"] else options.names, options.shrink, options.folder)
+    given = {name: literal(text) for name, text in options.settings}
+    given |= {name: value for name, value in (("EPOCHS", options.epochs), ("DATA", options.data)) if value is not None}
+    runs.check_folder(options.folder)
+    jobs = work.make_jobs(rows, given)
+    if any(row.name == work.FREQUENCY for row in rows):
+        work.count_frequencies(next(row.folder for row in rows if row.name == work.FREQUENCY), given.get("DATA"))
+    # Whoever ends this program so, as a server's queue does, shall not leave its runs behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        failed = runs.train(jobs, options.jobs)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C: the same command goes on from the last finished epochs", file=sys.stderr)
+        return 130
+    if failed < len(jobs) or not jobs:
+        _show(rows, options.folder, given.get("DATA"))
+    if failed:
+        raise LabError(f"expected {len(jobs)} runs to finish, found {failed} that failed, in {options.folder}: see the "
+                       "lines above and their logs, then call the same command again")
+    return 0
+
+
+def _show(rows: list, folder: Path, data: str | None) -> int:
+    from dataset.reader import find_data, layout_of
+    from gallery import work
+    from utils.files import replacing
+    from utils.lab import NUM_CLASSES
+
+    classes = len(layout_of(find_data(data)).classes) if data else NUM_CLASSES
+    text = work.show(rows, classes)
+    print(text)
+    if folder.is_dir():  # there are runs
+        with replacing(folder / "table.md") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        drawn = work.draw_predictions(rows, folder / "predictions.png")
+        print(f"written: table.md{' and predictions.png' if drawn else ''} in {folder}", file=sys.stderr)
+    return 0
+
+
+def _checkerboard(out: Path) -> int:
+    from gallery.checkerboard import plot_checkerboard
+    from utils.files import replacing
+
+    if out.suffix != ".png" or not out.resolve().parent.is_dir():
+        raise LabError(f"expected a name ending in .png in a folder that exists, found {out}: pass another")
+    figure = plot_checkerboard()
+    with replacing(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    print(f"written: {out}", file=sys.stderr)
+    return 0
+
+
+def _arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gallery", description="The networks of the lecture. Without a "
+                                     "command: the table of what each costs, and its mIoU where it was trained.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    network = "a name of the table, or module:Class(width=16)"
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--folder", type=Path, default=RUNS / "gallery", metavar="DIR",
+                        help="where the runs and the table lie (default: runs/gallery)")
+    common.add_argument("--shrink", type=_count, default=1, metavar="N",
+                        help="divide the widths of the large networks by N: 4 for a CPU (default: 1, the papers')")
+    common.add_argument("--data", type=lambda text: str(Path(text).resolve()), metavar="DIR",
+                        help="folder with pictures and labels (default: the notebook's)")
+    known = commands.add_parser("table", parents=[common], help="what each costs; mIoU where it was trained")
+    known.add_argument("names", nargs="*", metavar="NETWORK", help=f"{network} (default: all)")
+    known = commands.add_parser("train", parents=[common], help="train networks with task 1's notebook, one recipe")
+    known.add_argument("names", nargs="*", metavar="NETWORK", help=f"{network}; or all")
+    known.add_argument("--epochs", type=_count, metavar="N", help="epochs of each run (default: the notebook's)")
+    known.add_argument("-p", dest="settings", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                       help="a setting of the notebook, for all runs")
+    known.add_argument("--jobs", type=_count, default=1, metavar="N",
+                       help="runs at once; they share the cores (default: 1)")
+    known = commands.add_parser("checkerboard", help="the picture of what transposed convolutions leave behind")
+    known.add_argument("out", nargs="?", type=Path, default=Path("checkerboard.png"), metavar="OUT.png")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return number
+
+
+if __name__ == "__main__":
+    run_main(main)

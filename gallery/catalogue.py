@@ -1,0 +1,74 @@
+"""The networks of the gallery by the names that its commands take, in the order of their ideas."""
+import importlib
+import inspect
+import re
+from typing import NamedTuple
+
+from training.networks import parse_name
+from utils.lab import LabError
+
+WIDE = 64  # the width of VGG's, ResNet's and the U-Net's first stage
+
+
+class Entry(NamedTuple):
+    """A network: what NETWORK in a notebook takes, its paper, what it is there to show."""
+
+    network: str
+    paper: str
+    shows: str
+
+
+FREQUENCY = "frequency"
+CATALOGUE = {
+    FREQUENCY: Entry("gallery.frequency:ClassFrequency", "", "no learning: the usual class at each position"),
+    "encoder-decoder": Entry("gallery.unet:EncoderDecoder", "", "what is lost without skips"),
+    "unet": Entry("gallery.unet:UNet", "Ronneberger et al. 2015", "skips; transposed convolutions"),
+    "unet-bilinear": Entry("gallery.unet:UNetBilinear", "Odena et al. 2016", "no checkerboard"),
+    "fcn32s": Entry("gallery.fcn:FCN32s", "Long et al. 2015", "scores at stride 32, stretched"),
+    "fcn16s": Entry("gallery.fcn:FCN16s", "Long et al. 2015", "and those at stride 16"),
+    "fcn8s": Entry("gallery.fcn:FCN8s", "Long et al. 2015", "and those at stride 8"),
+    "resnet-no-skips": Entry("gallery.resnet_unet:ResNetUNetNoSkips", "He et al. 2016", "the same without skips"),
+    "resnet-unet": Entry("gallery.resnet_unet:ResNetUNet", "He et al. 2016", "a U-Net on an image classifier"),
+    "segnet": Entry("gallery.segnet:SegNet", "Badrinarayanan et al. 2017", "pooling indices in place of skips"),
+    "deeplabv3": Entry("gallery.deeplab:DeepLabV3", "Chen et al. 2017", "dilated filters side by side, stride 16"),
+    "deeplabv3-os8": Entry("gallery.deeplab:DeepLabV3(output_stride=8)", "Chen et al. 2017", "the same at stride 8"),
+    "deeplabv3plus": Entry("gallery.deeplab:DeepLabV3Plus", "Chen et al. 2018", "and one skip from stride 4"),
+    "pspnet": Entry("gallery.pspnet:PSPNet", "Zhao et al. 2017", "means over 1, 4, 9 and 36 parts of the picture"),
+    "enet": Entry("gallery.enet:ENet", "Paszke et al. 2016", "real time: early strides, thin bottlenecks"),
+    "fast-scnn": Entry("gallery.fast_scnn:FastSCNN", "Poudel et al. 2019", "real time: two paths that share a stem"),
+    "espnetv2": Entry("gallery.espnetv2:ESPNetv2", "Mehta et al. 2019", "tiny: a pyramid of dilated depthwise filters"),
+    "sinet": Entry("gallery.sinet:SINet", "Park et al. 2020", "tiny: pooled branches, information blocking"),
+    "segformer": Entry("gallery.segformer:SegFormerB0", "Xie et al. 2021", "attention, and a head of linear layers"),
+}
+
+
+def find(name: str) -> tuple[str, str]:
+    """What a network of the catalogue, or one given as module:Class(...), is called here, and its NETWORK.
+
+    Raises LabError for any other name.
+    """
+    if name in CATALOGUE:
+        return name, CATALOGUE[name].network
+    if ":" not in name:
+        raise LabError(f"expected a network of {', '.join(CATALOGUE)}, or module:Class, found {name!r}: python -m "
+                       "gallery lists them")
+    parse_name(name)
+    return re.sub(r"[^\w.,=-]+", "-", name).strip("-"), name
+
+
+def shrink(network: str, divisor: int) -> str:
+    """The NETWORK with its width divided by `divisor`; as it is where it names its own, or was made small at once."""
+    module, name, options = parse_name(network)
+    known = inspect.signature(_resolve(module, name)).parameters
+    if divisor == 1 or "width" in options or "width" not in known or known["width"].default < WIDE:
+        return network
+    options["width"] = max(1, known["width"].default // divisor)
+    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    return f"{module}:{name}({given})"
+
+
+def _resolve(module: str, name: str) -> type:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        raise LabError(f"expected a class {name} in {module}, found none: check the spelling") from None

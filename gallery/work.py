@@ -1,0 +1,147 @@
+"""Trains networks of the gallery with task 1's notebook, one recipe for all, and gathers what they came to."""
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from dataset.batches import Batches
+from dataset.dataset import SegmentationDataset
+from dataset.reader import find_data
+from figures.answers import show_answers
+from gallery.catalogue import CATALOGUE, FREQUENCY, find, shrink
+from gallery.frequency import ClassFrequency
+from gallery.measure import Cost, measure
+from training.frontier.ladder import table
+from training.jobs import Job, all_settings, as_json, read_result
+from training.networks import named_network, parse_name
+from training.runs import FREE_SETTINGS, check_settings, save_weights
+from utils.evaluation import evaluate, predict
+from utils.files import replacing, write_json
+from utils.lab import INPUT_SIZE, ROOT, TASKS
+from utils.terminal import bar_stream
+
+TASK = TASKS[1]
+OWN = ("NETWORK", "RUN", "MODEL", "RESUME")    # settings that each run gets from here
+NEEDED = (*OWN, "EPOCHS", "DATA", "SEED")
+SHOWN = 3                                      # pictures in predictions.png
+
+
+class Row(NamedTuple):
+    """A network of the table: its name, what NETWORK takes, and the folder of its run."""
+
+    name: str
+    network: str
+    folder: Path
+
+
+def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
+    """The rows for `names` (none: the whole catalogue), each width a `divisor`-th of the paper's.
+
+    Raises LabError for a name that is no network.
+    """
+    rows = []
+    for text in dict.fromkeys(names or CATALOGUE):
+        name, network = find(text)
+        smaller = shrink(network, divisor)
+        place = name if smaller == network else f"{name}-{divisor}"
+        rows.append(Row(name, smaller, folder.resolve() / place))
+    return rows
+
+
+def make_jobs(rows: Sequence[Row], given: dict) -> list[Job]:
+    """A run for each row but the baseline's. Raises LabError for unknown settings, missing data, no such network."""
+    recipe = all_settings(ROOT / TASK.notebook, given, NEEDED, OWN)
+    check_settings(recipe)
+    root = find_data(recipe["DATA"]).resolve()
+    data = SegmentationDataset(root, "train", cache=False)
+    made = []
+    for row in rows:
+        if row.network == CATALOGUE[FREQUENCY].network:
+            continue
+        network = named_network(row.network, num_classes=len(data.classes)).network
+        own = as_json({**given, "NETWORK": row.network, "DATA": str(root), "RUN": str(row.folder),
+                       "MODEL": str(row.folder / TASK.model_file)})
+        whole = {**as_json(recipe), **own}
+        asked = {"settings": {name: value for name, value in whole.items() if name not in (*FREE_SETTINGS, "RUN")},
+                 "data": data.fingerprint, "parameters": sum(part.numel() for part in network.parameters())}
+        made.append(Job(row.name, TASK, row.folder, own, asked, whole["EPOCHS"],
+                        {"network": row.network, "root": str(root)}, scored=False))
+    return made
+
+
+def count_frequencies(folder: Path, data: str | None) -> None:
+    """The baseline: counted on the training pictures, scored on the validation pictures, left in `folder`."""
+    root = find_data(data).resolve()
+    train_set, val_set = SegmentationDataset(root, "train"), SegmentationDataset(root, "val")
+    classes = len(train_set.classes)
+    network = ClassFrequency.from_targets(train_set.arrays[1], classes)
+    metric = evaluate(network, Batches(val_set, 4), FREQUENCY, num_classes=classes)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(network, folder / TASK.model_file)
+    write_json(folder / "result.json", {
+        "network": CATALOGUE[FREQUENCY].network, "root": str(root), "miou": metric.miou(), "epochs": 0,
+        "training_seconds": 0, "data": train_set.fingerprint})
+    print(f"{FREQUENCY}: mIoU {metric.miou():.4f}, nothing trained", file=sys.stderr)
+
+
+def show(rows: Sequence[Row], num_classes: int) -> str:
+    """The table as text: what each costs, and its mIoU where its folder holds a finished run."""
+    cells = [["network", "parameters", "KB", "MACs by thop", "MACs executed", "sees, rows x columns",
+              "CPU ms a picture", "mIoU", "epochs", "minutes", "what it shows"]]
+    for row in tqdm(rows, "measuring", unit="network", file=bar_stream(), leave=False):
+        cost, result = measure(_make(row, num_classes)), read_result(row.folder)
+        known = CATALOGUE.get(row.name)
+        cells.append([row.name, f"{cost.parameters:,}", f"{cost.kb:,.1f}", f"{cost.thop:,}", f"{cost.dispatched:,}",
+                      _field(cost), f"{cost.milliseconds:.1f}", *_outcome(result),
+                      "; ".join(part for part in (known.shows, known.paper) if part) if known else row.network])
+    return (f"{table(cells, left=1)}\n\nMACs for one picture of 256 x 512; sees: the input pixels that one output "
+            "depends on, \"all\" where that is the whole picture;\nCPU ms: one thread, one picture, median of 5; "
+            "mIoU: of the best epoch on the validation pictures")
+
+
+def _make(row: Row, num_classes: int) -> torch.nn.Module:
+    if row.network == CATALOGUE[FREQUENCY].network:
+        return ClassFrequency(num_classes=num_classes)
+    return named_network(row.network, num_classes=num_classes).network
+
+
+def _field(cost: Cost) -> str:
+    if cost.field == (0, 0):
+        return "nothing"
+    return " x ".join("all" if seen == side else str(seen) for seen, side in zip(cost.field, INPUT_SIZE, strict=True))
+
+
+def _outcome(result: dict) -> list[str]:
+    try:
+        return [f"{result['miou']:.4f}", str(result["epochs"]), f"{result['training_seconds'] / 60:.1f}"]
+    except (KeyError, TypeError, ValueError):
+        return ["", "", ""]
+
+
+def draw_predictions(rows: Sequence[Row], path: Path) -> bool:
+    """Validation pictures, their labels and each trained network's answers, as a PNG; whether there was one to draw.
+
+    Runs on other data than the first one's are left out.
+    """
+    trained = [(row, result) for row in rows if (result := read_result(row.folder)).get("data")
+               and (row.folder / TASK.model_file).is_file()]
+    trained = [(row, result) for row, result in trained if result["data"] == trained[0][1]["data"]]
+    if not trained:
+        return False
+    val_set = SegmentationDataset(trained[0][1]["root"], "val")
+    chosen = torch.linspace(0, len(val_set) - 1, min(SHOWN, len(val_set))).long()
+    data, target = Batches(val_set, len(chosen)).take(chosen)
+    answers = [("label", target)]
+    for row, result in trained:
+        module = importlib.import_module(parse_name(row.network)[0])
+        network = module.load_model(str(row.folder / TASK.model_file)).eval()
+        label = f"{row.name}, {result['miou']:.3f}"
+        answers.append((label, predict(network, data, row.name, num_classes=len(val_set.classes))))
+    figure = show_answers(data, answers, val_set.classes)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    return True
