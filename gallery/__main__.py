@@ -1,6 +1,6 @@
 """python -m gallery [NAME ...] | train | checkerboard: the networks of the lecture, what they cost, what they reach.
 
-Tables go to stdout, progress to stderr. Runs lie in <folder>/<name>/, or <name>-<N> for networks shrunk by N, with the
+Tables go to stdout, progress to stderr. Runs lie in <folder>/<name>/, or <name>-<N> for widths divided by N, with the
 executed notebook and log.txt.
 """
 import argparse
@@ -92,7 +92,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gallery", description="The networks of the lecture. Without a "
                                      "command: the table of what each costs, and its mIoU where it was trained.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    network = "a name of the table, or module:Class(width=16)"
+    network = "a name of the table, unet/8 with an eighth of its widths, or module:Class(width=16)"
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--folder", type=Path, default=RUNS / "gallery", metavar="DIR",

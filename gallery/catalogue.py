@@ -33,6 +33,7 @@ CATALOGUE = {
     "deeplabv3": Entry("gallery.deeplab:DeepLabV3", "Chen et al. 2017", "dilated filters side by side, stride 16"),
     "deeplabv3-os8": Entry("gallery.deeplab:DeepLabV3(output_stride=8)", "Chen et al. 2017", "the same at stride 8"),
     "deeplabv3plus": Entry("gallery.deeplab:DeepLabV3Plus", "Chen et al. 2018", "and one skip from stride 4"),
+    "deeplabv3plus-os8": Entry("gallery.deeplab:DeepLabV3Plus(output_stride=8)", "Chen et al. 2018", "at stride 8"),
     "pspnet": Entry("gallery.pspnet:PSPNet", "Zhao et al. 2017", "means over 1, 4, 9 and 36 parts of the picture"),
     "enet": Entry("gallery.enet:ENet", "Paszke et al. 2016", "real time: early strides, thin bottlenecks"),
     "fast-scnn": Entry("gallery.fast_scnn:FastSCNN", "Poudel et al. 2019", "real time: two paths that share a stem"),

@@ -21,7 +21,7 @@ from training.networks import named_network, parse_name
 from training.runs import FREE_SETTINGS, check_settings, save_weights
 from utils.evaluation import evaluate, predict
 from utils.files import replacing, write_json
-from utils.lab import INPUT_SIZE, ROOT, TASKS
+from utils.lab import INPUT_SIZE, ROOT, TASKS, LabError
 from utils.terminal import bar_stream
 
 TASK = TASKS[1]
@@ -39,16 +39,20 @@ class Row(NamedTuple):
 
 
 def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
-    """The rows for `names` (none: the whole catalogue), each width a `divisor`-th of the paper's.
+    """The rows for `names` (none: the whole catalogue), large networks with a `divisor`-th of the paper's widths.
 
-    Raises LabError for a name that is no network.
+    "unet/8" has a divisor of its own. Raises LabError for a name that is no network.
     """
     rows = []
     for text in dict.fromkeys(names or CATALOGUE):
-        name, network = find(text)
-        smaller = shrink(network, divisor)
-        place = name if smaller == network else f"{name}-{divisor}"
-        rows.append(Row(name, smaller, folder.resolve() / place))
+        short, slash, own = text.partition("/") if ":" not in text else (text, "", "")
+        if slash and not (own.isdecimal() and int(own)):
+            raise LabError(f"expected a whole number behind the stroke, as in unet/8, found {text!r}")
+        name, network = find(short)
+        smaller = shrink(network, int(own or divisor))
+        if smaller != network:
+            name += f"/{own or divisor}"
+        rows.append(Row(name, smaller, folder.resolve() / name.replace("/", "-")))
     return rows
 
 
@@ -94,7 +98,7 @@ def show(rows: Sequence[Row], num_classes: int) -> str:
               "CPU ms a picture", "mIoU", "epochs", "minutes", "what it shows"]]
     for row in tqdm(rows, "measuring", unit="network", file=bar_stream(), leave=False):
         cost, result = measure(_make(row, num_classes)), read_result(row.folder)
-        known = CATALOGUE.get(row.name)
+        known = CATALOGUE.get(row.name.partition("/")[0])
         cells.append([row.name, f"{cost.parameters:,}", f"{cost.kb:,.1f}", f"{cost.thop:,}", f"{cost.dispatched:,}",
                       _field(cost), f"{cost.milliseconds:.1f}", *_outcome(result),
                       "; ".join(part for part in (known.shows, known.paper) if part) if known else row.network])

@@ -92,10 +92,13 @@ def test_the_plan_holds_the_figures(ladder):
     text = plan(ladder, ["16/24/48,1/2/4,refine=1", "14/16/24,0/1/2,context=0"])
     macs, parameters = sums_by_hand((14, 16, 24), (0, 1, 2), 0, 0)
     kb = parameters * 4 / 1024
+    # each filter has a bias; in 8 bits a byte a weight, and two each for a filter's bias and its step
+    filters = (12 + 14) + (14 + 16 + 2 * 16) + (16 + 24 + 4 * 24) + (14 + 14 + 14 + 8)  # stages 4, 8, 16; decoder
     below = np.log2(ladder.cost(ladder.named[ladder.reference]).product / (macs * kb))
     for part in (f"{macs:,}", f"{parameters:,}", f"{kb:.3f}", f"{macs * kb:.3e}", f"{below:.2f}", "14/16/24",
                  *(f"{(macs * kb) ** 2 / margin:.2e}" for margin in (0.01, 0.015, 0.03)),
-                 *(f"{(macs * kb / half) ** 2 / 0.015:.2e}" for half in (2, 4)), "0.72 s points"):
+                 *(f"{(macs * size) ** 2 / 0.015:.2e}" for size in (kb / 2, (parameters + 3 * filters) / 1024)),
+                 "0.72 s points"):
         assert f" {part} " in text or part in text.splitlines()[-1], part
     assert plan(ladder).count("\n| ") == 2 * len(ladder.named) + 1   # a heading is below an empty line
 

@@ -51,6 +51,13 @@ def test_names_and_networks_are_found():
         find("fcn")
 
 
+def test_rows_may_have_widths_of_their_own(tmp_path):
+    rows = work.rows_of(["unet/8", "fcn8s", "enet"], 4, tmp_path)
+    assert [(row.name, row.network, row.folder.name) for row in rows] == [
+        ("unet/8", "gallery.unet:UNet(width=8)", "unet-8"), ("fcn8s/4", "gallery.fcn:FCN8s(width=16)", "fcn8s-4"),
+        ("enet", "gallery.enet:ENet", "enet")]
+
+
 def test_the_table_names_all_and_the_costs_of_one(capsys, tmp_path):
     assert command.main(["sinet", "frequency", "--folder", str(tmp_path / "none")]) == 0
     sinet, frequency = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("| sinet", "| freq")))
@@ -94,6 +101,7 @@ def test_what_is_trained_is_not_trained_again(gallery, sample):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train"], "expected the names of networks to train, or all, found none"),
+    (["train", "unet/0"], "expected a whole number behind the stroke"),
     (["train", "alexnet"], "expected a network of frequency, encoder-decoder"),
     (["nonsense"], "found 'nonsense'"),
     (["train", "sinet", "-p", "NETWORK", "x"], "found NETWORK: check -p"),

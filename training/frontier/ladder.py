@@ -86,6 +86,13 @@ class Ladder:
             network = self.module.fold(self.module.LowComplexityNet(rung))
             return Cost(count_flops(network), sum(p.numel() for p in network.parameters()), count_size(network))
 
+    def stored_kb(self, rung: Sequence, dtype: str) -> float | None:
+        """KB of the rung's network with its weights held as `dtype`; None where the network file has no `store`."""
+        if not callable(getattr(self.module, "store", None)):
+            return None
+        with student_code(f"a network of {tuple(rung)} whose weights can be held as {dtype}, {self.file}"):
+            return count_size(self.module.store(self.module.fold(self.module.LowComplexityNet(rung)), dtype))
+
     def _name(self, rung: Sequence, first: str) -> str:
         for name, known in self.named.items():
             if known == rung:
@@ -111,7 +118,9 @@ def plan(ladder: Ladder, texts: Iterable[str] = ()) -> str:
         foms = [figure_of_merit(cost.macs, cost.kb, miou) for miou in GUESSES]
         costs.append([name, *map(_text, rung), f"{cost.macs:,}", f"{cost.parameters:,}", f"{cost.kb:.3f}",
                       f"{cost.product:.3e}", f"{math.log2(reference.product / cost.product):.2f}"])
-        merits.append([name, *(f"{fom:.2e}" for fom in foms), f"{foms[1] / 4:.2e}", f"{foms[1] / 16:.2e}",
+        stored = [ladder.stored_kb(rung, dtype) for dtype in ("float16", "int8")]
+        merits.append([name, *(f"{fom:.2e}" for fom in foms),
+                       *("-" if kb is None else f"{figure_of_merit(cost.macs, kb, GUESSES[1]):.2e}" for kb in stored),
                        may_fall(cost.product / reference.product)])
     return "\n".join([
         table(costs, left=len(ladder.fields) + 1), "", table(merits, left=1),
