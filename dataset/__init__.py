@@ -1,1 +1,1 @@
-"""Fixed: the data, from Cityscapes' files (or the drawn sample) to batches."""
+"""Fixed: the data, from a data set's files (or the drawn sample) to batches."""

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dataset.augment import Augment, to_batch
 from dataset.dataset import SegmentationDataset
-from dataset.reader import find_data, scored_split
+from dataset.reader import find_data, layout_of, require_lab_classes, scored_split
 from dataset.sample import is_sample
 from utils.lab import LabError
 
@@ -208,11 +208,12 @@ def open_evaluation(path: str | Path | None, split: str | None, device: torch.de
                     ) -> tuple[Batches, str]:
     """The split to score on, unaugmented and in order, and a line that says which data it is.
 
-    Without a `split` it is `scored_split`'s.
+    Without a `split` it is `scored_split`'s. Raises LabError for data of other classes than the lab's 8.
     """
     root = find_data(path)
+    require_lab_classes(root)
     split = split or scored_split(root)
     batches = Batches(SegmentationDataset(root, split), batch_size, device)
-    kind = "the lab's drawn sample" if is_sample(root) else "Cityscapes' layout"
+    kind = "the lab's drawn sample" if is_sample(root) else f"laid out as {layout_of(root).name}"
     print(f"scoring on {split} of {root} ({kind})\n{batches}", file=sys.stderr)
     return batches, f"{split} of {root} ({kind}), {len(batches.dataset)} pictures"

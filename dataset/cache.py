@@ -1,13 +1,15 @@
 """Every pair of a split decoded and resized once, as raw pixels on disk that all processes of a machine share.
 
     <place>/train-<fingerprint>/images.npy      uint8 (N, 256, 512, 3)
-    <place>/train-<fingerprint>/labels.npy      uint8 (N, 256, 512), categories 0..7
+    <place>/train-<fingerprint>/labels.npy      uint8 (N, 256, 512), classes 0..K-1 or IGNORE
     <place>/train-<fingerprint>/manifest.json   the sources (names, sizes, times), a checksum a pair, the version
     <place>/train-<fingerprint>/done.txt        the journal of the building, by which an interrupted one goes on
 
 Decoding the PNGs of a pair of Cityscapes takes about 70 ms; its row of a memory map is read in 20 microseconds. The
-fingerprint is that of the sources and of the version, so that a file that was changed, added or removed, or another
-resize, makes another cache; the old one is deleted when the new one is whole.
+fingerprint is that of the sources, the version and the layout's key: for Cityscapes the label table; for others the
+data set's name, its classes, which code in a label file is which class, and what is cropped. So a file that was
+changed, added or removed, another resize or another table makes another cache; the old one is deleted when the new one
+is whole.
 
 A place is the folder LAB_CACHE if that is set, otherwise lab-cache/ beside the pictures where one is or can be written
 (a TA builds it once for a class), otherwise the user's cache directory.
@@ -17,7 +19,6 @@ A place is the folder LAB_CACHE if that is set, otherwise lab-cache/ beside the 
 """
 import argparse
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -30,12 +31,24 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.lib.format import dtype_to_descr, open_memmap, write_array_header_1_0
+from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from dataset.reader import Pair, file_status, find_data, list_split, read_image, read_label, scored_split
+from dataset.layouts.base import Layout
+from dataset.reader import (
+    KNOWN,
+    Pair,
+    file_status,
+    find_data,
+    layout_of,
+    list_split,
+    read_image,
+    read_label,
+    scored_split,
+    splits_with_pictures,
+)
+from dataset.rows import Rows
 from utils.lab import CACHE_FOLDER, INPUT_SIZE, SPLITS, LabError
-from utils.labels_cat import ID_TO_CATEGORY
 from utils.machine import in_threads
 from utils.terminal import bar_stream, run_main
 
@@ -63,8 +76,8 @@ def open_cache(root: Path, split: str, pairs: Sequence[Pair] | None = None) -> A
     Raises LabError for a source that cannot be read.
     """
     pairs = pairs or list_split(root, split)
-    sources = _sources(root, pairs)
-    name = f"{split}-{_fingerprint(sources)}"
+    sources, layout = _sources(root, pairs), layout_of(root)
+    name = f"{split}-{_fingerprint(sources, layout)}"
     places = _places(root)
     for place in places:
         if arrays := _open(place / name, len(pairs)):
@@ -73,7 +86,7 @@ def open_cache(root: Path, split: str, pairs: Sequence[Pair] | None = None) -> A
         place = next((place for place in places if _writable(place)), None)
         if place is None:
             raise NoCacheError(f"no folder to write it to ({', '.join(map(str, places))})")
-        _build(place, name, split, pairs, sources)
+        _build(place, name, split, pairs, sources, layout)
         if arrays := _open(place / name, len(pairs)):
             return arrays
         raise NoCacheError(f"{place / name} was built but cannot be opened")
@@ -123,8 +136,8 @@ def _sources(root: Path, pairs: Sequence[Pair]) -> list[list]:
             for pair in pairs for path in (pair.image, pair.label)]
 
 
-def _fingerprint(sources: Sequence[list]) -> str:
-    content = [VERSION, INPUT_SIZE, ID_TO_CATEGORY.tolist(), sources]
+def _fingerprint(sources: Sequence[list], layout: Layout) -> str:
+    content = [VERSION, INPUT_SIZE, layout.key, sources]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -142,7 +155,7 @@ def _open(folder: Path, n: int | None = None) -> Arrays | None:
     return Arrays(images, targets, folder) if whole else None
 
 
-def _build(place: Path, name: str, split: str, pairs: Sequence[Pair], sources: Sequence[list]) -> None:
+def _build(place: Path, name: str, split: str, pairs: Sequence[Pair], sources: Sequence[list], layout: Layout) -> None:
     """Builds the cache `name` in `place`, or waits while another process does."""
     with _alone(place, split):
         if _open(place / name, len(pairs)):
@@ -158,7 +171,7 @@ def _build(place: Path, name: str, split: str, pairs: Sequence[Pair], sources: S
                 shutil.rmtree(place / name)
             manifest = {"version": VERSION, "split": split, "size": INPUT_SIZE,
                         "checksum": "sha256 of a pair's pixels, 16 digits",
-                        "checksums": _fill(part, pairs, sources, split),
+                        "checksums": _fill(part, pairs, sources, split, layout),
                         "built": time.strftime("%Y-%m-%d %H:%M:%S"), "sources": sources}
             with (part / "manifest.json").open("w", encoding="utf-8") as file:
                 json.dump(manifest, file)
@@ -193,14 +206,14 @@ def _alone(place: Path, split: str) -> Iterator[None]:
         lock.release()
 
 
-def _fill(part: Path, pairs: Sequence[Pair], sources: Sequence[list], split: str) -> list[str]:
+def _fill(part: Path, pairs: Sequence[Pair], sources: Sequence[list], split: str, layout: Layout) -> list[str]:
     """Decodes all pairs into `part` and returns their checksums; what an interrupted process left there is used."""
     n = len(pairs)
     # A row is known by its own two files alone: when one is mended, the others need not be decoded again.
-    keys = [_fingerprint(sources[2 * index:2 * index + 2]) for index in range(n)]
+    keys = [_fingerprint(sources[2 * index:2 * index + 2], layout) for index in range(n)]
     part.mkdir(exist_ok=True)
-    with (contextlib.closing(_Rows(part / "images.npy", (n, *INPUT_SIZE, 3))) as images,
-          contextlib.closing(_Rows(part / "labels.npy", (n, *INPUT_SIZE))) as labels,
+    with (contextlib.closing(Rows(part / "images.npy", (n, *INPUT_SIZE, 3))) as images,
+          contextlib.closing(Rows(part / "labels.npy", (n, *INPUT_SIZE))) as labels,
           (part / "done.txt").open("a+", encoding="ascii", errors="replace") as done):
         # A line follows its pixels; where the machine itself went down the pixels may still be missing: checked.
         checksums = {index: checksum for index, key, checksum in _journal(done)
@@ -210,7 +223,7 @@ def _fill(part: Path, pairs: Sequence[Pair], sources: Sequence[list], split: str
         left = [index for index in range(n) if index not in checksums]
         with (tqdm(desc=f"cache of {split}", total=n, initial=n - len(left), unit="pair", file=bar_stream(),
                    leave=False) as bar,
-              contextlib.closing(in_threads(lambda index: _decode(pairs[index]), left)) as decoded):
+              contextlib.closing(in_threads(lambda index: _decode(pairs[index], layout), left)) as decoded):
             for index, (image, label, checksum) in zip(left, decoded, strict=True):
                 images.write(index, image)
                 labels.write(index, label)
@@ -223,8 +236,8 @@ def _fill(part: Path, pairs: Sequence[Pair], sources: Sequence[list], split: str
     return [checksums[index] for index in range(n)]
 
 
-def _decode(pair: Pair) -> tuple[np.ndarray, np.ndarray, str]:
-    image, label = read_image(pair.image), read_label(pair.label)
+def _decode(pair: Pair, layout: Layout) -> tuple[np.ndarray, np.ndarray, str]:
+    image, label = read_image(pair.image, layout), read_label(pair.label, layout)
     return image, label, _checksum(image, label)
 
 
@@ -241,51 +254,6 @@ def _journal(done: TextIO) -> list[tuple[int, str, str]]:
     return [(int(words[0]), words[1], words[2]) for words in parts if len(words) == 3 and words[0].isdigit()]
 
 
-class _Rows:
-    """A .npy file of uint8 rows written one at a time, with its room on the disk taken at the start.
-
-    Written by calls, not through a memory map: there a full disk would kill the process (SIGBUS) instead of raising.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.row = int(np.prod(shape[1:]))
-        self.file = path.open("r+b" if path.exists() else "w+b")
-        try:
-            self._reserve(shape)
-        except OSError:
-            self.file.close()  # Windows deletes no open file
-            raise
-
-    def _reserve(self, shape: tuple[int, ...]) -> None:
-        write_array_header_1_0(
-            self.file, {"descr": dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape})
-        self.start = self.file.tell()
-        size = self.start + shape[0] * self.row
-        self.file.truncate(size)
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(self.file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a file system that cannot
-                    raise
-
-    def write(self, index: int, pixels: np.ndarray) -> None:
-        self.file.seek(self.start + index * self.row)
-        self.file.write(pixels.data)
-
-    def read(self, index: int) -> np.ndarray:
-        self.file.seek(self.start + index * self.row)
-        return np.frombuffer(self.file.read(self.row), np.uint8)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def close(self) -> None:
-        with self.file:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-
-
 def _gigabytes(n: int) -> str:
     return f"{n * PAIR_BYTES / 1e9:.2f} GB"
 
@@ -293,12 +261,12 @@ def _gigabytes(n: int) -> str:
 def main() -> None:
     """Builds the cache of a data folder, split by split, or verifies it."""
     parser = argparse.ArgumentParser(description="Decodes the pictures once, for all who use them.")
-    parser.add_argument("DATA", nargs="?", help="folder with leftImg8bit/ and gtFine/ (default: ./data, or the sample)")
+    parser.add_argument("DATA", nargs="?", help=f"folder with {KNOWN} (default: ./data, or the sample)")
     parser.add_argument("--split", choices=SPLITS, help="only this split (default: train and val, those there are)")
     parser.add_argument("--verify", action="store_true", help="also compare every row with its checksum")
     args = parser.parse_args()
     root = find_data(args.DATA)
-    known = [split for split in ("train", scored_split(root)) if (root / "leftImg8bit" / split).is_dir()]
+    known = [split for split in splits_with_pictures(root) if split in ("train", scored_split(root))]
     splits = [args.split] if args.split else known or ["train"]
     for split in splits:
         arrays = open_cache(root, split)

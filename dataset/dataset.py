@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from dataset.augment import Augment, to_batch
 from dataset.cache import open_cache, remap
-from dataset.reader import file_status, find_data, list_split, read_image, read_label
+from dataset.reader import file_status, find_data, layout_of, list_split, read_image, read_label
+from utils.classes import Classes
 from utils.lab import INPUT_SIZE, LabError
 from utils.machine import in_threads
 from utils.terminal import bar_stream, run_main
@@ -22,8 +23,9 @@ from utils.terminal import bar_stream, run_main
 class SegmentationDataset(Dataset):
     """One split as a torch Dataset: (image float32 (3, 256, 512) normalised, target int64 (256, 512)).
 
-    The target holds the categories 0..7, and 255 where `augment` made pixels up. `augment` works on image and mask
-    together; its random numbers come from torch's global generator, which DataLoader seeds for each worker.
+    The target holds the indices of `classes`, 0..7 for the lab's categories, and 255 where the label says nothing or
+    `augment` made pixels up. `augment` works on image and mask together; its random numbers come from torch's global
+    generator, which DataLoader seeds for each worker. `layout` says which data set it is: `layout.name`.
 
     Items come from the split's cache, which the first use builds; without `cache`, or where there can be none, from
     the files, each time.
@@ -35,6 +37,7 @@ class SegmentationDataset(Dataset):
     def __init__(self, root: str | Path | None, split: str, augment: Augment | None = None, cache: bool = True,
                  part: tuple[float, float] = (0, 1)) -> None:
         self.root = find_data(root)
+        self.layout = layout_of(self.root)
         self.split = split
         pairs = list_split(self.root, split)
         self.first, end = (round(share * len(pairs)) for share in part)
@@ -44,6 +47,10 @@ class SegmentationDataset(Dataset):
         self.pairs = pairs[self.first:end]
         self.augment = augment
         self.cached = open_cache(self.root, split, pairs) if cache else None
+
+    @property
+    def classes(self) -> Classes:
+        return self.layout.classes
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -62,12 +69,12 @@ class SegmentationDataset(Dataset):
         self.__dict__.update(state | {"cached": state["cached"] and remap(state["cached"])})
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A pair as stored values: picture uint8 (256, 512, 3) and categories uint8 (256, 512)."""
+        """A pair as stored values: picture uint8 (256, 512, 3) and classes uint8 (256, 512)."""
         if self.cached:
             images, targets = self.arrays
             return np.array(images[index]), np.array(targets[index])
         pair = self.pairs[index]
-        return read_image(pair.image), read_label(pair.label)
+        return read_image(pair.image, self.layout), read_label(pair.label, self.layout)
 
     @functools.cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -99,8 +106,10 @@ def main() -> None:
         raise LabError(f"expected at most a data folder, found {' '.join(sys.argv[1:])}: "
                        "python -m dataset.dataset [DATA]")
     root = find_data(sys.argv[1] if len(sys.argv) == 2 else None)
+    layout = layout_of(root)
     counts = {split: len(list_split(root, split)) for split in ("train", "val")}
-    print(f"{root}: {counts['train']} training and {counts['val']} validation pairs")
+    print(f"{root}: laid out as {layout.name}, {len(layout.classes)} classes, {counts['train']} training and "
+          f"{counts['val']} validation pairs")
 
 
 if __name__ == "__main__":

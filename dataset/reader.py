@@ -1,10 +1,6 @@
-"""Cityscapes' folders as pictures and targets of the lab's size.
+"""A data folder, in whichever layout of dataset/layouts/ it is, as pictures and targets of the lab's size.
 
-    <root>/leftImg8bit/<split>/<city>/<city>_<seq>_<frame>_leftImg8bit.png     the picture
-    <root>/gtFine/<split>/<city>/<city>_<seq>_<frame>_gtFine_labelIds.png      its label ids, or, where that is missing,
-    <root>/gtFine/<split>/<city>/<city>_<seq>_<frame>_gtFine_color.png         its label colors, RGB or RGBA
-
-There is one canonical resize, whatever the source's size: the picture by Pillow's bilinear filter with
+There is one canonical resize, whatever the layout and the source's size: the picture by Pillow's bilinear filter with
 reducing_gap=1.0 (for 1024 x 2048 the exact mean of 4 x 4 pixels), the label by its pixel nearest to each target
 pixel's centre (for 1024 x 2048 `label[2::4, 2::4]`; the "nearest" of OpenCV and of torch's default pick another).
 """
@@ -13,15 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from dataset.layouts import CITYSCAPES, LAYOUTS
+from dataset.layouts.base import Layout, open_file
+from dataset.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIXES  # noqa: F401, for those who write in this layout
 from dataset.sample import draw_sample
+from utils.classes import LAB_CLASSES
 from utils.lab import DEFAULT_DATA, INPUT_SIZE, SAMPLE_DATA, SPLITS, LabError
-from utils.labels_cat import check_ids, colors_to_categories, ids_to_categories
 from utils.terminal import bar_stream
 
-IMAGE_SUFFIX = "_leftImg8bit.png"
-LABEL_SUFFIXES = ("_gtFine_labelIds.png", "_gtFine_color.png")  # the first that exists is read
+KNOWN = ", or ".join(f"{layout.holds} ({layout.name})" for layout in LAYOUTS)
 
 
 class Pair(NamedTuple):
@@ -33,43 +31,66 @@ class Pair(NamedTuple):
 
 
 def find_data(path: str | Path | None = None) -> Path:
-    """The folder to read: `path`, or, for None and ./data, the sample when no Cityscapes is there (said on stderr).
+    """The folder to read: `path`, or, for None and ./data, the sample when no data is there (said on stderr).
 
-    The sample is drawn if it is not there yet. Raises LabError if `path` does not hold leftImg8bit/.
+    Where a data set's own folder has a name, such as VOCdevkit/VOC2012, `path` may be the folder around that. The
+    sample is drawn if it is not there yet. Raises LabError for a folder without data or with more than one set.
     """
     root = Path(path or DEFAULT_DATA)
-    if (root / "leftImg8bit").is_dir():
+    if _fitting(root):
         return root
-    if root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
+    inside = [root / name for layout in LAYOUTS for name in layout.inside if _fits(layout, root / name)]
+    below = list(dict.fromkeys([*inside, *_data_below(root)]))
+    if inside and len(below) == 1:
+        return below[0]
+    if not inside and root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
         print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {os.path.relpath(SAMPLE_DATA)}",
               file=bar_stream())
         return draw_sample(SAMPLE_DATA)
     if not root.is_dir():
-        raise LabError(f"expected a data folder, found none at {root}: pass the folder that holds leftImg8bit/ and "
-                       "gtFine/")
-    found = sorted(child.name for child in root.iterdir())
-    below = [name for name in found if (root / name / "leftImg8bit").is_dir()]
-    near = [root / name for name in below] or [up for up in root.parents if (up / "leftImg8bit").is_dir()]
-    advice = f"pass {near[0]}" if near else "pass the folder that holds them"
-    raise LabError(f"expected leftImg8bit/ and gtFine/, found {', '.join(found[:5]) or 'nothing'} in {root}: {advice}")
+        raise LabError(f"expected a data folder, found none at {root}: pass the folder that holds {KNOWN}")
+    if len(below) > 1:
+        raise LabError(f"expected one data set, found {len(below)} in {root}: pass {' or '.join(map(str, below))}")
+    raise _unknown(root)
+
+
+def layout_of(root: Path) -> Layout:
+    """The layout that a folder is in. Raises LabError if that is none of LAYOUTS."""
+    layout = _fitting(Path(root))
+    if layout is None:
+        raise _unknown(Path(root))
+    return layout
+
+
+def require_lab_classes(root: Path) -> None:
+    """Raises LabError unless the data in `root` has the lab's 8 categories, which the graded figures are about."""
+    layout = layout_of(root)
+    if layout.classes != LAB_CLASSES:
+        raise LabError(f"expected the lab's {len(LAB_CLASSES)} categories, found {layout.name} with "
+                       f"{len(layout.classes)} classes in {root}: pass a data set of street scenes")
 
 
 def list_split(root: Path, split: str) -> list[Pair]:
-    """The pairs of a split, sorted by city and name. Raises LabError for an empty split or a missing label."""
-    root = Path(root)
+    """The pairs of a split, sorted by path. Raises LabError for an empty split or a missing label."""
+    root, layout = Path(root), layout_of(root)
     if split not in SPLITS:
         raise LabError(f"expected a split of {', '.join(SPLITS)}, found {split!r}")
-    images = _images(root, split)
+    images = layout.images(root, split)
     if not images:
-        there = [name for name in SPLITS if _images(root, name)]
-        raise LabError(f"expected pictures <city>/*{IMAGE_SUFFIX}, found none in {root / 'leftImg8bit' / split}: "
-                       f"the splits with pictures are {', '.join(there) or 'none'}")
-    return [_pair(root, split, image) for image in images]
+        raise LabError(f"expected pictures of {split} ({layout.where(split)}), found none in {root}: "
+                       f"the splits with pictures are {', '.join(splits_with_pictures(root)) or 'none'}")
+    return [Pair(layout.title(image), image, layout.label(root, split, image)) for image in images]
+
+
+def splits_with_pictures(root: Path) -> list[str]:
+    """Those of SPLITS that have a picture, in their order."""
+    layout = layout_of(root)
+    return [split for split in SPLITS if layout.images(Path(root), split)]
 
 
 def scored_split(root: Path) -> str:
     """The split to score on: val, or test where only that has pictures (a reserved set may be named so)."""
-    return next((name for name in ("val", "test") if _images(Path(root), name)), "val")
+    return next((split for split in splits_with_pictures(root) if split != "train"), "val")
 
 
 def file_status(path: Path) -> os.stat_result:
@@ -77,37 +98,29 @@ def file_status(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except OSError as error:
-        raise LabError(f"expected a file at {path}, found: {error.strerror}: restore it, or delete it from the list "
-                       "together with its partner in leftImg8bit/ or gtFine/") from None
+        raise LabError(f"expected a file at {path}, found: {error.strerror}: restore it, or take its pair, picture and "
+                       "label, out of the data set") from None
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, layout: Layout = CITYSCAPES) -> np.ndarray:
     """A picture as uint8 (256, 512, 3), RGB, resized. Raises LabError if it cannot be read or is not 8-bit RGB."""
-    image = _open(path)
+    image = open_file(path)
     if image.mode != "RGB":
         raise LabError(f"expected an 8-bit RGB picture, found mode {image.mode} in {path}: convert it to RGB")
+    rows = layout.rows(image.height, image.width)
+    if rows != slice(0, image.height):
+        image = image.crop((0, rows.start, image.width, rows.stop))
     height, width = INPUT_SIZE
     return np.array(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.0))
 
 
-def read_label(path: Path) -> np.ndarray:
-    """A label as categories 0..7, uint8 (256, 512), resized. Raises LabError naming the file and the bad value.
+def read_label(path: Path, layout: Layout = CITYSCAPES) -> np.ndarray:
+    """A label as classes 0..K-1 or IGNORE, uint8 (256, 512), resized. Raises LabError naming the file and the value.
 
-    The whole file is checked against the label table, not only the pixels that the resize keeps.
+    The whole file is checked against the layout's table, not only the pixels that the resize keeps.
     """
-    image = _open(path)
-    if path.name.endswith(LABEL_SUFFIXES[0]):
-        if image.mode != "L":
-            raise LabError(f"expected 8-bit grey label ids, found mode {image.mode} in {path}: use Cityscapes' gtFine "
-                           "_labelIds.png as it is")
-        ids = np.asarray(image)
-        check_ids(ids, str(path))
-        return ids_to_categories(resize_label(ids), str(path))
-
-    if image.mode not in ("RGB", "RGBA"):
-        raise LabError(f"expected label colors as RGB or RGBA, found mode {image.mode} in {path}: use Cityscapes' "
-                       "gtFine _color.png as it is")
-    return resize_label(colors_to_categories(np.asarray(image)[..., :3], str(path)))
+    codes = layout.read_codes(path)
+    return layout.class_of_code[resize_label(codes[layout.rows(*codes.shape)])]
 
 
 def resize_label(label: np.ndarray) -> np.ndarray:
@@ -117,25 +130,32 @@ def resize_label(label: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(label[rows[:, None], columns])
 
 
-def _images(root: Path, split: str) -> list[Path]:
-    return sorted((root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}"))
+def _fitting(folder: Path) -> Layout | None:
+    return next((layout for layout in LAYOUTS if _fits(layout, folder)), None)
 
 
-def _pair(root: Path, split: str, image: Path) -> Pair:
-    name = image.name.removesuffix(IMAGE_SUFFIX)
-    folder = root / "gtFine" / split / image.parent.name
-    for suffix in LABEL_SUFFIXES:
-        if (folder / (name + suffix)).is_file():
-            return Pair(name, image, folder / (name + suffix))
-    raise LabError(f"expected a label {name}{LABEL_SUFFIXES[0]} or ..{LABEL_SUFFIXES[1]}, found neither in {folder} "
-                   f"for the picture {image}: unpack gtFine beside leftImg8bit")
-
-
-def _open(path: Path) -> Image.Image:
+def _fits(layout: Layout, folder: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise LabError(f"expected a whole PNG, found a damaged or unreadable file, {path} ({error}): "
-                       "copy it again from the source") from None
+        return layout.fits(folder)
+    except PermissionError:  # somebody else's folder beside the data, say
+        return False
+
+
+def _data_below(root: Path) -> list[Path]:
+    """The folders in `root` that are data sets, but for the lab's own sample."""
+    return [child for child in _children(root) if child.resolve() != SAMPLE_DATA and _fitting(child)]
+
+
+def _children(root: Path) -> list[Path]:
+    try:
+        return sorted(root.iterdir()) if root.is_dir() else []
+    except OSError as error:
+        raise LabError(f"expected a data folder that may be read, found: {error.strerror}, {root}: ask its owner"
+                       ) from None
+
+
+def _unknown(root: Path) -> LabError:
+    found = [child.name for child in _children(root)]
+    near = [*_data_below(root), *(up for up in root.parents if _fitting(up))]
+    return LabError(f"expected {KNOWN}, found {', '.join(found[:5]) or 'nothing'} in {root}: pass "
+                    + (str(near[0]) if near else "the folder that holds them"))

@@ -1,4 +1,4 @@
-"""Pictures, labels and predictions side by side, in the categories' display colors."""
+"""Pictures, labels and predictions side by side, in the classes' display colors."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from utils.classes import LAB_CLASSES, Classes
 from utils.lab import MEAN, STD
-from utils.labels_cat import CATEGORIES, CATEGORY_COLORS, colorize
+
+MOST = 8  # names in a line of the legend
 
 
 def denormalise(data: Tensor) -> np.ndarray:
@@ -19,17 +21,19 @@ def denormalise(data: Tensor) -> np.ndarray:
 
 
 def show_panels(data: Tensor, *labels: Tensor, titles: Sequence[str] = ("picture", "label", "prediction"),
-                captions: Sequence[str] = (), width: float = 11) -> Figure:
+                captions: Sequence[str] = (), width: float = 11, classes: Classes = LAB_CLASSES) -> Figure:
     """One row a sample: the picture, then each of `labels` in display colors; 255 (ignored) is white.
 
-    data: normalised pictures, float32 (N, 3, H, W); labels: categories, integers (N, H, W).
+    data: normalised pictures, float32 (N, 3, H, W); labels: indices of `classes`, integers (N, H, W).
     captions: a text for each row, on its left.
     """
     pictures = denormalise(data)
-    columns = [pictures] + [[colorize(label) for label in batch.cpu().numpy().astype(np.uint8)] for batch in labels]
+    columns = [pictures] + [[classes.colorize(label) for label in batch.cpu().numpy().astype(np.uint8)]
+                            for batch in labels]
     rows = len(pictures)
     _, h, w, _ = pictures.shape
-    figure = Figure(figsize=(width, rows * width / len(columns) * h / w + 0.7), layout="constrained")
+    height = rows * width / len(columns) * h / w + 0.5 + 0.2 * legend_lines(classes)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for row in range(rows):
         for column, images in enumerate(columns):
@@ -41,13 +45,20 @@ def show_panels(data: Tensor, *labels: Tensor, titles: Sequence[str] = ("picture
                 ax.set_title(titles[column], fontsize=10)
         if captions:
             axes[row, 0].set_ylabel(captions[row], fontsize=9)
-    add_legend(figure)
+    add_legend(figure, classes)
     return figure
 
 
-def add_legend(figure: Figure) -> None:
-    """The 8 categories and their display colors, in one line under the figure."""
+def add_legend(figure: Figure, classes: Classes = LAB_CLASSES) -> None:
+    """The classes and their display colors under the figure, to be read line by line: the lab's 8 in a single one."""
+    columns = -(-len(classes) // legend_lines(classes))
     handles = [Patch(facecolor=color / 255, edgecolor="0.6", label=name)
-               for name, color in zip(CATEGORIES, CATEGORY_COLORS, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False,
+               for name, color in zip(classes.names, classes.colors, strict=True)]
+    handles = [handle for column in range(columns) for handle in handles[column::columns]]  # matplotlib fills columns
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False,
                   handlelength=1.2, columnspacing=1.2)
+
+
+def legend_lines(classes: Classes) -> int:
+    """How many lines `add_legend` takes."""
+    return -(-len(classes) // MOST)

@@ -1,7 +1,7 @@
 """Plots of a run: class shares, curves, IoU bars, the confusion matrix. Each returns a matplotlib Figure.
 
-Readable in print: one hue for figures, dashes beside color where two curves meet. The categories' display colors
-appear only where they name a category.
+Readable in print: one hue for figures, dashes beside color where two curves meet. The classes' display colors appear
+only where they name a class. Other classes than the lab's 8 are passed as `classes`; of many the figures are larger.
 """
 from collections.abc import Sequence
 
@@ -11,20 +11,22 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from utils.labels_cat import CATEGORIES, CATEGORY_COLORS
+from utils.classes import LAB_CLASSES, Classes
 from utils.metric import ConfusionMatrix
 
 DARK, LIGHT = "#1f4e79", "#d95f02"  # a blue and an orange that stay apart for the color-blind and in grey
+MANY = 10  # classes: more of them need more room than the lab's 8
 
 
-def plot_class_shares(shares: Sequence[float], weights: Sequence[float] | None = None) -> Figure:
-    """Each category's share of the training pixels, and, where given, its weight in the loss."""
-    figure, axes = _figure(1 if weights is None else 2)
-    draw_bars(axes[0], shares, "{:.1%}")
+def plot_class_shares(shares: Sequence[float], weights: Sequence[float] | None = None,
+                      classes: Classes = LAB_CLASSES) -> Figure:
+    """Each class's share of the training pixels, and, where given, its weight in the loss."""
+    figure, axes = _figure(1 if weights is None else 2, classes)
+    draw_bars(axes[0], shares, "{:.1%}", classes)
     axes[0].set_title("share of the training pixels")
     axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if weights is not None:
-        draw_bars(axes[1], weights, "{:.2f}")
+        draw_bars(axes[1], weights, "{:.2f}", classes)
         axes[1].set_title("weight in the loss")
     return figure
 
@@ -47,46 +49,63 @@ def plot_history(history: Sequence[dict], threshold: float | None = None) -> Fig
     return figure
 
 
-def plot_iou(metric: ConfusionMatrix) -> Figure:
-    """IoU of each category as bars, the mean as a line."""
-    figure, (ax,) = _figure(1)
+def plot_iou(metric: ConfusionMatrix, classes: Classes = LAB_CLASSES) -> Figure:
+    """IoU of each class as bars, the mean as a line."""
+    figure, (ax,) = _figure(1, classes)
     iou = metric.iou()
-    draw_bars(ax, iou, "{:.3f}")
+    draw_bars(ax, iou, "{:.3f}", classes)
     ax.axhline(metric.miou(), color="black", linewidth=1, linestyle=":")
     ax.set_ylim(0, 1.05)
-    ax.set_title(f"IoU by category, mean {metric.miou():.4f} (dotted)")
+    ax.set_title(f"IoU by {'category' if classes == LAB_CLASSES else 'class'}, mean {metric.miou():.4f} (dotted)")
     return figure
 
 
-def plot_confusion(metric: ConfusionMatrix) -> Figure:
-    """The confusion matrix, each row as shares of its category's labelled pixels: the diagonal is the recall."""
+def plot_confusion(metric: ConfusionMatrix, classes: Classes = LAB_CLASSES) -> Figure:
+    """The confusion matrix, each row as shares of its class's labelled pixels: the diagonal is the recall."""
+    _check_classes(metric.num_classes, classes)
     shares = metric.counts / np.maximum(metric.counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    many = len(classes) > MANY
+    side = 0.42 * len(classes) if many else 0.7 * len(classes)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     ax = figure.subplots()
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(shares.shape):
-        ax.text(column, row, f"{shares[row, column]:.0%}", ha="center", va="center", fontsize=8,
+        if many and shares[row, column] < 0.005:  # 0 %, of which there are hundreds
+            continue
+        ax.text(column, row, f"{shares[row, column]:.0%}", ha="center", va="center", fontsize=7 if many else 8,
                 color="white" if shares[row, column] > 0.7 else "black")
-    ax.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(CATEGORIES)), CATEGORIES)
-    ax.set(xlabel="predicted", ylabel="label", title="where the pixels of each category go")
+    size = 8 if many else 10
+    ax.set_xticks(range(len(classes)), classes.names, rotation=40, ha="right", rotation_mode="anchor", fontsize=size)
+    ax.set_yticks(range(len(classes)), classes.names, fontsize=size)
+    ax.set(xlabel="predicted", ylabel="label",
+           title=f"where the pixels of each {'category' if classes == LAB_CLASSES else 'class'} go")
     figure.colorbar(image, ax=ax, format=lambda value, _: f"{value:.0%}", shrink=0.8)
     return figure
 
 
-def _figure(columns: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(5.5 * columns if columns > 1 else 7, 3.2), layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+def _figure(panels: int, classes: Classes = LAB_CLASSES) -> tuple[Figure, Sequence[Axes]]:
+    """Panels beside each other, or, for bars of many classes, wide ones below each other."""
+    if len(classes) > MANY:
+        figure = Figure(figsize=(11, 3.2 * panels), layout="constrained")
+        return figure, figure.subplots(panels, 1, squeeze=False)[:, 0]
+    figure = Figure(figsize=(5.5 * panels if panels > 1 else 7, 3.2), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def draw_bars(ax: Axes, values: Sequence[float], form: str) -> None:
-    """A bar for each category in its display color, the value above it in the format `form`; NaN is "absent"."""
+def draw_bars(ax: Axes, values: Sequence[float], form: str, classes: Classes = LAB_CLASSES) -> None:
+    """A bar for each class in its display color, the value above it in the format `form`; NaN is "absent"."""
     values = [float(value) for value in values]
-    bars = ax.bar(CATEGORIES, np.nan_to_num(values), color=CATEGORY_COLORS / 255, edgecolor="0.3")
+    _check_classes(len(values), classes)
+    bars = ax.bar(classes.names, np.nan_to_num(values), color=classes.colors / 255, edgecolor="0.3")
     ax.bar_label(bars, ["absent" if np.isnan(value) else form.format(value) for value in values], fontsize=8)
-    ax.set_xticks(range(len(CATEGORIES)), CATEGORIES, rotation=35, ha="right", rotation_mode="anchor")
+    ax.set_xticks(range(len(classes)), classes.names, rotation=35, ha="right", rotation_mode="anchor")
     ax.margins(y=0.15)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _check_classes(number: int, classes: Classes) -> None:
+    if number != len(classes):
+        raise ValueError(f"expected figures of {len(classes)} classes, got {number}: pass classes=<the data set's>")
 
 
 def plain_ticks(axis: Axis, steps: Sequence[int] = (1, 2, 5)) -> None:

@@ -177,12 +177,13 @@ def _enroll(found: list, scratch: Path, workers: int) -> "list[Student]":
 def _bench(data: Path | None, split: str | None, out: Path, scratch: Path, gpus: list[int], workers: int) -> "Bench":
     """What the students of this run share, the pictures above all."""
     from dataset.dataset import SegmentationDataset
-    from dataset.reader import find_data, scored_split
+    from dataset.reader import find_data, require_lab_classes, scored_split
     from grading.marking import Bench
     from grading.records import arrays_digest, digest
     from grading.trials import try_task
 
     root = find_data(data)
+    require_lab_classes(root)
     split = split or scored_split(root)
     dataset = SegmentationDataset(root, split)
     images, targets = dataset.arrays

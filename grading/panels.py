@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.classes import LAB_CLASSES
 from utils.files import replacing
-from utils.labels_cat import colorize
 
 SCALE = 2  # the panels are this much smaller than the pictures
 GAP = 4    # pixels between the panels
@@ -34,8 +34,8 @@ def make_panel(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> Image
     """A picture (H, W, 3), its label and the prediction (H, W) beside each other, each of half the size."""
     height, width = target.shape[0] // SCALE, target.shape[1] // SCALE
     panel = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
-    pixels = [(image, Image.Resampling.BOX), (colorize(target), Image.Resampling.NEAREST),
-              (colorize(mask), Image.Resampling.NEAREST)]
+    pixels = [(image, Image.Resampling.BOX), (LAB_CLASSES.colorize(target), Image.Resampling.NEAREST),
+              (LAB_CLASSES.colorize(mask), Image.Resampling.NEAREST)]
     for place, (part, filter_) in enumerate(pixels):
         panel.paste(Image.fromarray(np.ascontiguousarray(part)).resize((width, height), filter_),
                     (place * (width + GAP), 0))

@@ -371,7 +371,7 @@ def test_evaluation_takes_val_or_test_where_only_that_is(tmp_path, tiny_pair, ca
 
     write_pair(tmp_path, "test", "x_000000_000019", *tiny_pair)
     write_pair(tmp_path, "train", "x_000000_000019", *tiny_pair)
-    assert described(None) == f"test of {Path(tmp_path)} (Cityscapes' layout), 1 pictures"
+    assert described(None) == f"test of {Path(tmp_path)} (laid out as Cityscapes), 1 pictures"
     write_pair(tmp_path, "val", "x_000000_000019", *tiny_pair)
     assert described(None).startswith("val of")
     assert described("train").startswith("train of")

@@ -23,6 +23,7 @@ from dataset import cache
 from dataset.batches import Batches
 from dataset.cache import Arrays, open_cache
 from dataset.dataset import SegmentationDataset
+from dataset.layouts.base import Layout
 from dataset.reader import list_split, read_image, read_label
 from utils.lab import LabError
 
@@ -60,9 +61,9 @@ def decoded(monkeypatch) -> list[str]:
     """The numbers of the pictures that the cache decodes from now on."""
     names = []
 
-    def counted(path: Path) -> np.ndarray:
+    def counted(path: Path, layout: Layout) -> np.ndarray:
         names.append(path.name[7])  # x_00000N_...
-        return read_image(path)
+        return read_image(path, layout)
 
     monkeypatch.setattr(cache, "read_image", counted)
     return names
@@ -81,10 +82,10 @@ def build_until(root: Path, count: int, error: BaseException) -> None:
     """A building that `error` ends when `count` rows are written."""
     stop = list_split(root, "train")[count].image
 
-    def read(path: Path) -> np.ndarray:
+    def read(path: Path, layout: Layout) -> np.ndarray:
         if path == stop:
             raise error
-        return read_image(path)
+        return read_image(path, layout)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(cache, "read_image", read)
@@ -143,7 +144,7 @@ def test_manifest_names_every_source_and_has_a_checksum_a_pair(root):
 def test_second_opening_reads_no_source(root, monkeypatch, capsys):
     first = open_cache(root, "train")
     assert "cache of train: 5 pairs" in capsys.readouterr().err
-    monkeypatch.setattr(cache, "read_image", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(cache, "read_image", lambda path, layout: pytest.fail(f"read {path}"))
     again = open_cache(root, "train")
     assert again.folder == first.folder and capsys.readouterr().err == ""
 
@@ -298,14 +299,14 @@ def test_no_room_is_an_error_for_who_asks_for_the_cache_alone(root):
 
 
 def test_a_disk_that_fills_while_building_leaves_nothing_behind(root, monkeypatch, capsys):
-    write = cache._Rows.write
+    write = cache.Rows.write
 
     def full(rows: object, index: int, pixels: np.ndarray) -> None:
         if index == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(rows, index, pixels)
 
-    monkeypatch.setattr(cache._Rows, "write", full)
+    monkeypatch.setattr(cache.Rows, "write", full)
     assert open_cache(root, "train") is None
     assert "note: no cache of train: No space left on device while writing" in capsys.readouterr().err
     assert names_in(root / "lab-cache") == [".train.lock"]
@@ -334,10 +335,10 @@ from dataset import cache
 from utils.terminal import run_main
 
 turn, read = threading.Lock(), cache.read_image
-def slow(path):
+def slow(path, layout):
     with turn:
         time.sleep(0.02)
-    return read(path)
+    return read(path, layout)
 cache.read_image = slow
 """
 
@@ -354,9 +355,9 @@ def test_processes_started_together_build_it_once(many, tmp_path):
 def test_one_that_comes_later_waits_and_says_so(root, monkeypatch, capsys):
     go, results, said = threading.Event(), [], ""
 
-    def read(path: Path) -> np.ndarray:
+    def read(path: Path, layout: Layout) -> np.ndarray:
         assert go.wait(30)
-        return read_image(path)
+        return read_image(path, layout)
 
     monkeypatch.setattr(cache, "read_image", read)
     threads = [threading.Thread(target=lambda: results.append(open_cache(root, "train"))) for _ in range(2)]
@@ -377,7 +378,7 @@ def test_one_that_comes_later_waits_and_says_so(root, monkeypatch, capsys):
 
 def test_kills_at_random_moments_cost_only_what_was_being_decoded(many, tmp_path, monkeypatch, decoded):
     place = tmp_path / "fast"
-    delays = np.random.default_rng(0).uniform(0.01, 0.1, 10).tolist()
+    delays = np.random.default_rng(0).uniform(0.01, 0.25, 10).tolist()
     program = SLOW + f"""
 import os, signal
 for delay in {delays}:
@@ -401,9 +402,9 @@ for delay in {delays}:
 
 @pytest.mark.parametrize("moment", [
     # half of a row; between picture and label; before the folder gets its name; before the old one is deleted
-    "cache._Rows.write = lambda rows, i, pixels: (rows.file.seek(rows.start + i * rows.row), "
+    "cache.Rows.write = lambda rows, i, pixels: (rows.file.seek(rows.start + i * rows.row), "
     "rows.file.write(pixels.ravel()[:1000].data), rows.file.flush(), i == 3 and die())",
-    "flush = cache._Rows.flush; cache._Rows.flush = lambda rows: (flush(rows), next(count) == 5 and die())",
+    "flush = cache.Rows.flush; cache.Rows.flush = lambda rows: (flush(rows), next(count) == 5 and die())",
     "cache.Path.rename = lambda *_: die()",
     "cache.shutil.rmtree = lambda *_, **__: die()",
 ], ids=["half a row", "between picture and label", "before the rename", "before the old one is deleted"])

@@ -137,7 +137,7 @@ def test_no_such_folder_or_no_layout(tmp_path):
 
 def test_empty_split_names_the_others(tmp_path, tiny_pair):
     write_pair(tmp_path, "train", "x_000000_000019", *tiny_pair)
-    with expect("found none in .*val: the splits with pictures are train"):
+    with expect("expected pictures of val .*found none in .*: the splits with pictures are train"):
         list_split(tmp_path, "val")
     with expect("found 'valid'"):
         list_split(tmp_path, "valid")

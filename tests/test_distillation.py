@@ -1,5 +1,6 @@
 """The teacher's stored answers and the loss that follows them, against torch.distributions."""
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.distributions import Categorical, kl_divergence
 from dataset.dataset import SegmentationDataset
 from training import distributed
 from training.distillation import Distillation, ask_teacher, soften
+from utils.classes import Classes
 from utils.lab import MEAN, STD, LabError
 
 
@@ -139,6 +141,26 @@ def test_a_teachers_answer_fits_the_picture_and_its_mirror_image(sample):
         logits[1], logits[2] = bright, 1.5  # what stands left stands right in the mirror image: 3 / 2 everywhere
         expected = np.exp(logits / 2) / np.exp(logits / 2).sum(0) * 255
         assert np.abs(answers[number] - expected).max() <= 0.51
+
+
+def test_a_teacher_answers_in_the_data_sets_classes():
+    classes = Classes(tuple("abc"), np.zeros((3, 3)))
+    images = np.random.default_rng(0).integers(0, 256, (3, 256, 512, 3), dtype=np.uint8)
+    dataset = Stub(classes, (images, images[..., 0]))
+    answers = ask_teacher(lambda data: torch.cat([data[:, :2], 0 * data[:, :1]], 1), dataset, 1.0, batch_size=2)
+    assert answers.shape == (3, 3, 64, 128) and (answers.sum(1, dtype=int) > 250).all()
+    with pytest.raises(LabError, match="a teacher of the data set's 3 classes, found 2"):
+        ask_teacher(lambda data: data[:, :2], dataset, 1.0)
+
+
+class Stub(NamedTuple):
+    """A data set as a teacher sees it."""
+
+    classes: Classes
+    arrays: tuple[np.ndarray, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
 
 
 def test_in_several_processes_each_counts_by_its_answered_pictures(monkeypatch):

@@ -1,11 +1,14 @@
 """Figures: that they show what they are given, and render with no display."""
 import io
+import itertools
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from dataset.augment import normalise
+from dataset.layouts.voc import PascalVOC
 from figures.layers import plot_layers
 from figures.pictures import denormalise, show_panels
 from figures.plots import plot_class_shares, plot_confusion, plot_history, plot_iou
@@ -67,6 +70,39 @@ def test_confusion_matrix_rows_are_shares():
     np.testing.assert_allclose(shown.sum(1), [1] * 7 + [0])
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CATEGORIES)
     render(figure)
+
+
+def test_figures_of_other_classes(tmp_path):
+    classes = PascalVOC.classes
+    label = torch.arange(21).repeat_interleave(12)[:240].expand(1, 120, 240)
+    figure = show_panels(torch.zeros(1, 3, 120, 240), label, classes=classes)
+    colors = {tuple(color) for color in render(figure).reshape(-1, 3).tolist()}
+    assert {tuple(color) for color in classes.colors[:20].tolist()} <= colors
+    legend, = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:4] == ["background", "car", "motorbike", "aeroplane"]
+    filled = ConfusionMatrix(21)
+    filled.counts[:20, :20] = np.random.RandomState(0).randint(1, 100, (20, 20)) + 900 * np.eye(20, dtype=int)
+    shares = np.linspace(0, 0.1, 21)
+    for figure in (plot_iou(filled, classes), plot_class_shares(shares, None, classes),
+                   plot_class_shares(shares, shares, classes)):
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            assert [tick.get_text() for tick in ax.get_xticklabels()] == list(classes.names)
+            assert_apart([text for text in ax.texts if text.get_text()])
+    figure = plot_confusion(filled, classes)
+    figure.draw_without_rendering()
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(classes.names)
+    assert_apart(figure.axes[0].texts)
+    for plot in (plot_iou, plot_confusion):
+        with pytest.raises(ValueError, match="expected figures of 8 classes, got 21"):
+            plot(filled)
+    with pytest.raises(ValueError, match="expected figures of 21 classes, got 8"):
+        plot_class_shares(shares[:8], classes=classes)
+
+
+def assert_apart(texts) -> None:
+    boxes = [text.get_window_extent() for text in texts]
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
 
 
 def layer(name: str, parameters: int, macs: int, activations: int) -> Layer:

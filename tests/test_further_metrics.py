@@ -111,11 +111,11 @@ def test_scores_out_of_range_are_told_when_a_figure_is_read():
 # --- boundary F-score ---------------------------------------------------------------------------------------------
 
 
-def by_brute_force(target, pred, tolerance):
-    """(precision, recall, F) of each class, (3, 8): loops over pixels, and the distance of every pair of them."""
-    figures = np.full((len(target), 3, 8), np.nan)
+def by_brute_force(target, pred, tolerance, classes=8):
+    """(precision, recall, F) of each class, (3, C): loops over pixels, and the distance of every pair of them."""
+    figures = np.full((len(target), 3, classes), np.nan)
     for n, (true, claimed) in enumerate(zip(target, pred, strict=True)):
-        for k in range(8):
+        for k in range(classes):
             points = []
             for labels in (claimed, true):
                 points.append([])
@@ -136,12 +136,12 @@ def by_brute_force(target, pred, tolerance):
     return np.where(counted, np.nansum(figures, 0) / np.maximum(counted, 1), np.nan)
 
 
-def scenes(seed, ignored):
-    """Blocks of classes 0..6, the same moved by up to 3 pixels as the prediction, some of it wrong."""
+def scenes(seed, ignored, classes=8):
+    """Blocks of all classes but the last, the same moved by up to 3 pixels as the prediction, some of it wrong."""
     rng = np.random.RandomState(seed)
-    target = rng.randint(0, 7, (2, 5, 6)).repeat(5, 1).repeat(4, 2)
+    target = rng.randint(0, classes - 1, (2, 5, 6)).repeat(5, 1).repeat(4, 2)
     pred = np.roll(target, rng.randint(-3, 4, 2), (1, 2))
-    pred[:, 3:7, 5:9] = rng.randint(0, 8)
+    pred[:, 3:7, 5:9] = rng.randint(0, classes)
     if ignored:
         target[:, 10:14, :9] = 255
         target[rng.rand(*target.shape) < 0.05] = 255
@@ -281,3 +281,37 @@ def test_accuracy_without_void():
     assert metric.accuracy_without_void() == pytest.approx(accuracy_score(target[kept], pred[kept]))
     metric.counts[1:] = 0
     assert np.isnan(metric.accuracy_without_void())  # nothing but void
+
+
+# --- classes that are not the lab's 8 -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [3, 21])
+def test_average_precision_of_other_classes(classes):
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randint(0, classes, (2, 20, 30), generator=generator)
+    logits = 2 * torch.randn(2, classes, 20, 30, generator=generator)
+    target[0, :5] = 255
+    metric = AveragePrecision(num_classes=classes)
+    metric.update(target, logits)
+    known, p = (target != 255).numpy(), logits.softmax(1)
+    expected = [average_precision_score(target.numpy()[known] == k, p[:, k].numpy()[known]) for k in range(classes)]
+    assert (np.abs(metric.average_precision() - expected) <= metric.error() + 1e-9).all()
+    with pytest.raises(ValueError, match=rf"\(N, {classes}, H, W\)"):
+        metric.update(target, logits[:, 1:])
+
+
+@pytest.mark.parametrize("classes", [3, 9, 21, 63])
+def test_boundary_f_score_of_other_classes(classes):
+    target, pred = scenes(classes, True, classes)
+    target[0, :2, :2] = pred[0, :2, :2] = classes - 1  # the highest bit
+    metric = BoundaryFScore(2, classes)
+    metric.update(torch.from_numpy(target), torch.from_numpy(pred))
+    found = [metric.precision(), metric.recall(), metric.f_score()]
+    np.testing.assert_allclose(found, by_brute_force(target, pred, 2, classes), rtol=1e-12)
+    assert not np.isnan(found[2][classes - 1])
+    metric.update(torch.full((1, 4, 4), classes), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=rf"classes 0..{classes - 1}"):
+        metric.mean()
+    with pytest.raises(LabError, match="1 to 63 classes"):
+        BoundaryFScore(num_classes=64)

@@ -1,14 +1,16 @@
 """The label table against cityscapesscripts' own, and the look-ups against the table."""
+import pickle
+
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import id2label as official
 
+from utils.classes import LAB_CLASSES, Classes
 from utils.lab import LabError
 from utils.labels_cat import (
     CATEGORIES,
     CATEGORY_COLORS,
     ID_TO_CATEGORY,
-    colorize,
     colors_to_categories,
     id2label,
     ids_to_categories,
@@ -68,4 +70,17 @@ def test_unknown_color_names_file_and_value(color):
 
 
 def test_colorize_shows_ignored_white():
-    assert colorize(np.array([[1, 255]], np.uint8)).tolist() == [[[244, 35, 232], [255, 255, 255]]]
+    assert LAB_CLASSES.colorize(np.array([[1, 255]], np.uint8)).tolist() == [[[244, 35, 232], [255, 255, 255]]]
+
+
+def test_classes_are_names_with_a_color_each():
+    pair = Classes(("sea", "land"), [(0, 0, 9), (0, 9, 0)])
+    assert (len(pair), pair.names, pair.colors.dtype) == (2, ("sea", "land"), np.uint8)
+    assert pair == Classes(("sea", "land"), [(0, 0, 9), (0, 9, 0)]) == pickle.loads(pickle.dumps(pair))
+    assert pair != Classes(("sea", "sky"), [(0, 0, 9), (0, 9, 0)]) and pair != LAB_CLASSES and len({pair, pair}) == 1
+    assert LAB_CLASSES.names == CATEGORIES and LAB_CLASSES.colors.tolist() == CATEGORY_COLORS.tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        pair.colors[0] = 1
+    for names, colors in (("a", pair.colors), ("", np.zeros((0, 3))), ("ab" * 128, np.zeros((256, 3)))):
+        with pytest.raises(ValueError, match="a color"):
+            Classes(tuple(names), colors)

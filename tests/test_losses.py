@@ -75,6 +75,9 @@ def test_median_frequency_by_hand():
     assert weights.tolist() == pytest.approx([*(expected / expected.mean()), 0, 0, 0, 0, 0])
     with pytest.raises(LabError, match="labelled pixels"):
         median_frequency(torch.full((1, 2, 2), 255))
+    assert median_frequency(targets, 3).tolist() == pytest.approx((expected / expected.mean()).tolist())
+    with pytest.raises(LabError, match="labels of 2 classes, found class 2"):
+        median_frequency(targets, 2)
 
 
 # --- each loss's value --------------------------------------------------------------------------------------------

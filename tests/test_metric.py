@@ -97,9 +97,9 @@ def test_against_cityscapesscripts(tmp_path):
     np.testing.assert_array_equal(metric.counts, matrix[:8, :8])
 
 
-def by_scikit_learn(target: np.ndarray, pred: np.ndarray) -> np.ndarray:
+def by_scikit_learn(target: np.ndarray, pred: np.ndarray, classes: int = 8) -> np.ndarray:
     known = target != 255
-    return sklearn.metrics.confusion_matrix(target[known], pred[known], labels=range(8))
+    return sklearn.metrics.confusion_matrix(target[known], pred[known], labels=range(classes))
 
 
 CONVERSIONS = {
@@ -353,8 +353,12 @@ def test_average_meter_reads_nothing_back_from_a_device():
 class Echo(nn.Module):
     """A network whose logits are ten times its input's first channel, one-hot: it predicts what the picture says."""
 
+    def __init__(self, classes: int = 8):
+        super().__init__()
+        self.classes = classes
+
     def forward(self, x):
-        return 10 * (x[:, :1] == torch.arange(8, device=x.device)[:, None, None]).float()
+        return 10 * (x[:, :1] == torch.arange(self.classes, device=x.device)[:, None, None]).float()
 
 
 class Given(nn.Module):
@@ -409,6 +413,19 @@ def test_scoring_gives_a_matrix_a_picture_and_their_sum(batch):
     np.testing.assert_array_equal(evaluate(Echo(), loader).counts, by_scikit_learn(target, pred))
 
 
+def test_scoring_of_other_classes_than_the_labs():
+    target, pred = random_labels(4, (3, 20, 30), classes=21)
+    loader = [(as_picture(pred), torch.from_numpy(target))]
+    expected = by_scikit_learn(target, pred, 21)
+    np.testing.assert_array_equal(evaluate(Echo(21), loader, num_classes=21).counts, expected)
+    np.testing.assert_array_equal(sum(evaluate_images(Echo(21), loader, num_classes=21), ConfusionMatrix(21)).counts,
+                                  expected)
+    np.testing.assert_array_equal(predict(Echo(21), loader[0][0], num_classes=21), pred)
+    for network, classes in ((Echo(21), 8), (Echo(), 21)):
+        with pytest.raises(LabError, match=rf"expected logits \(3, {classes}, 20, 30\).*one channel a class"):
+            predict(network, loader[0][0], num_classes=classes)
+
+
 def test_scoring_without_labelled_pixels_is_refused():
     for loader in ([], [(torch.zeros(1, 3, 8, 8), torch.full((1, 8, 8), 255))]):
         with pytest.raises(LabError, match="expected labelled pixels to score the drawing on"):
@@ -433,7 +450,7 @@ def test_an_infinite_batch_is_not_forgotten_until_the_end(monkeypatch):
         device = torch.device("cuda")
 
     flags = iter([True, False, True])
-    monkeypatch.setattr(evaluation, "_classify", lambda model, data, where: (
+    monkeypatch.setattr(evaluation, "_classify", lambda model, data, where, num_classes: (
         torch.zeros(1, 8, 8, dtype=torch.uint8), torch.tensor(next(flags)).as_subclass(OnGpu)))
     with pytest.raises(LabError, match="found NaN or infinity from here"):
         evaluate_images(Echo(), [(torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8))] * 3, "here")

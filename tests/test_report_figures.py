@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, load_file, run_command
+from made_layouts import write_voc
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -52,6 +53,14 @@ def make_runs(folder: Path) -> Path:
         (folder / name / "settings.json").write_text(json.dumps(about), encoding="utf-8")
         (folder / name / "history.json").write_text(json.dumps(history(mious, seed)), encoding="utf-8")
     return folder
+
+
+def make_coast(folder: Path) -> None:
+    """A run on other classes than the lab's."""
+    (folder / "coast").mkdir()
+    for name, content in (("settings", {"class_names": ["sea", "land"], "settings": {"WIDTH": 4}}),
+                          ("history", [{"epoch": 1, "miou": 0.9, "confusion": [[1, 2], [3, 4]]}])):
+        (folder / f"coast/{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +369,7 @@ def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch):
     (tmp_path / "own/thesis.docx").write_text("mine", encoding="utf-8")
     (runs / "broken").mkdir()
     (runs / "broken/history.json").write_text("[{}]", encoding="utf-8")
+    make_coast(runs)
     (runs / "young").mkdir()
     (runs / "young/settings.json").write_text("{}", encoding="utf-8")
     cpu, out = torch.device("cpu"), tmp_path / "out"
@@ -367,8 +377,10 @@ def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch):
             ({"out": tmp_path / "own"}, r"an empty folder.*found thesis\.docx"),
             ({"out": tmp_path / "own/thesis.docx"}, "expected a folder to write to"),
             ({"out": tmp_path / "own/thesis.docx/report"}, "found a file at .*thesis.docx: pass another --out"),
-            ({"names": ["wide", "wode"]}, r"\(broken, small.net, wide, wide flips, young\), found 'wode'"),
+            ({"names": ["wide", "wode"]}, r"\(broken, coast, small.net, wide, wide flips, young\), found 'wode'"),
             ({"names": ["broken"]}, "record of epoch 1"), ({"names": ["young"]}, "a finished epoch"),
+            ({"names": ["wide", "coast"]}, "lab's 8 categories, found 2 classes, sea to land in .*coast"),
+            ({"data": str(write_voc(tmp_path / "voc"))}, "lab's 8 categories, found Pascal VOC 2012 with 21 classes"),
             ({"folder": tmp_path / "own"}, "expected runs in .*found none"),
             ({"data": str(tmp_path / "own")}, "expected leftImg8bit/"),
             ({"weights": {1: tmp_path / "none.pth"}}, "found none at .*none.pth"),
@@ -392,6 +404,14 @@ def test_what_is_missing_is_left_out_with_a_line(tmp_path, sample, monkeypatch):
     assert {path.stem for path in Path("report").glob("*.png")} == {"data_pictures", "data_frequencies", "data_shares",
                                                                      "augmentations"}
     assert "### Over-fitting" in text and CATEGORIES[1] in text
+
+
+def test_runs_on_other_classes_are_left_out_with_a_line(tmp_path):
+    folder = make_runs(tmp_path)
+    make_coast(folder)
+    runs, notes = gather.find_runs(folder, None)
+    assert sorted(run.name for run in runs) == sorted(RUNS)
+    assert notes == ["the run coast: it learned 2 classes, sea to land, not the lab's 8 categories"]
 
 
 def test_events_hold_the_scalars(tmp_path):

@@ -18,9 +18,12 @@ from torch import nn
 from training import surroundings
 from training.compare import main as compare
 from training.runs import Run, check_settings
+from utils.classes import LAB_CLASSES, Classes
+from utils.files import write_json
 from utils.lab import LabError
 from utils.labels_cat import CATEGORY_COLORS
 from utils.metric import ConfusionMatrix
+from utils.past import read_run
 
 SETTINGS = {"EPOCHS": 4, "SEED": 1, "SCALE": (0.75, 1.75), "RESUME": False, "DEVICE": "cpu", "MODEL": "m.pth"}
 MIOUS = [0.1, 0.3, 0.2, 0.25]
@@ -523,6 +526,46 @@ def test_thumbnails_show_picture_label_and_prediction(tmp_path, convert):
         run.save_thumbnails(images, target, pred[:, ::2])
 
 
+SEA = Classes(("sea", "beach", "land"), [(0, 0, 200), (200, 200, 0), (0, 200, 0)])
+
+
+def sea_run(folder: Path, resume: bool = False, classes: Classes = SEA, data: str = "coast") -> Run:
+    return Run("coast", {"EPOCHS": 2}, {"network": nn.Linear(2, 2)}, resume=resume, data=data, folder=folder,
+               classes=classes)
+
+
+def finish(run: Run) -> Run:
+    matrix = ConfusionMatrix(3)
+    matrix.counts[:] = [[3, 1, 0], [0, 4, 0], [0, 0, 0]]
+    run.finish_epoch({"miou": 0.775, "accuracy": 0.875}, matrix)
+    return run
+
+
+def test_a_run_on_other_classes_names_and_draws_them(tmp_path):
+    run = finish(sea_run(tmp_path))
+    assert read(tmp_path / "coast/settings.json")["class_names"] == ["sea", "beach", "land"]
+    images, target, _ = pictures(1)
+    target %= 3
+    target[0, 0, 0] = 255
+    run.save_thumbnails(images, target, target % 3)
+    drawn = np.asarray(Image.open(tmp_path / "coast/thumbnails.png"))
+    assert (drawn[0, 256] == 255).all() and (drawn[3, 260] == SEA.colors[target[0, 6, 8]]).all()
+    past = read_run(tmp_path / "coast")
+    assert past.class_names == SEA.names and not past.has_lab_classes and past.matrix.num_classes == 3
+    assert past.iou == pytest.approx([3 / 4, 4 / 5, np.nan], nan_ok=True)
+    assert "class_names" not in train_some(tmp_path, 1).about and read_run(tmp_path / "toy").has_lab_classes
+
+
+def test_a_run_goes_on_with_the_same_classes_only(tmp_path):
+    finish(sea_run(tmp_path))
+    assert sea_run(tmp_path, resume=True).about["class_names"] == list(SEA.names)
+    for classes in (LAB_CLASSES, Classes(("sea", "shore", "land"), SEA.colors)):
+        with pytest.raises(LabError, match="a checkpoint of this data set's classes, found one of other classes"):
+            sea_run(tmp_path, resume=True, classes=classes)
+    with pytest.raises(LabError, match="a checkpoint of this data set, found 'coast'"):
+        sea_run(tmp_path, resume=True, data="city")
+
+
 # --- python -m training.runs --------------------------------------------------------------------------------------
 
 
@@ -567,6 +610,20 @@ def test_a_comparison_shows_what_differs_and_each_categorys_iou(folder, capsys):
     # worked out by hand: 3 / (3 + 1), 4 / (4 + 1); 1 / 3
     assert rows["void"] == ["0.7500", "0.3333"] and rows["flat"] == ["0.8000", "0.3333"]
     assert rows["sky"] == ["-", "-"]
+
+
+def test_runs_on_other_classes_stand_by_themselves(folder, capsys):
+    finish(sea_run(folder))
+    *_, note = shown(capsys, "--folder", folder)
+    assert " ".join(note).startswith("coast learned 3 other classes, sea to land: its mIoU cannot be compared")
+    rows = {" ".join(line[:-2]): line[-2:] for line in shown(capsys, "large", "coast", "--folder", folder) if line}
+    assert (rows["void"], rows["sea"], rows["beach"]) == (["0.7500", "-"], ["-", "0.7500"], ["-", "0.8000"])
+    settings = json.loads((folder / "coast/settings.json").read_text(encoding="utf-8"))
+    for names, part in ((["sea"], "1 x 1"), ([], "names of the classes"), ("sea", "names of the classes"),
+                        ([1, 2, 3], "names of the classes")):
+        write_json(folder / "coast/settings.json", {**settings, "class_names": names})
+        with pytest.raises(LabError, match=rf"expected .*{part}.* in .*coast"):
+            compare(["coast", "--folder", str(folder)])
 
 
 def test_one_run_shows_all_its_settings(folder, capsys):

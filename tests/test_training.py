@@ -76,6 +76,13 @@ def test_shares_by_hand():
         class_shares(torch.full((4,), 255))
 
 
+def test_shares_of_other_classes():
+    targets = torch.tensor([0, 20, 20, 255], dtype=torch.uint8)
+    assert class_shares(targets, 21).tolist() == pytest.approx([1 / 3, *[0] * 19, 2 / 3])
+    with pytest.raises(LabError, match=r"labels of 8 classes, found class 20 in them: .* as num_classes"):
+        class_shares(targets)
+
+
 def test_weights_follow_enet():
     shares = torch.tensor([0.387, 0.217, 0.152, 0.105, 0.073, 0.035, 0.018, 0.012])
     weights = class_weights(shares, c=1.02)

@@ -24,7 +24,7 @@ MOST = 400    # pictures that are looked at
 
 @torch.inference_mode()
 def calibrate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """What to add to the bias of each class's logit, float32 (8,) on the CPU, for the best mIoU over `batches`.
+    """What to add to the bias of each class's logit, float32 (C,) on the CPU, for the best mIoU over `batches`.
 
     `batches` yields (data float32 (N, 3, H, W), target int64 (N, H, W)), whole pictures as `spread` gives them. Raises
     LabError if no pixel of them has a label.

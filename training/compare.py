@@ -7,28 +7,31 @@ import math
 from pathlib import Path
 
 from utils.lab import RUNS, LabError
-from utils.labels_cat import CATEGORIES
 from utils.past import Past, as_text, read_run, run_names, settings_side_by_side, unknown_run
 
 
 def list_runs(folder: Path) -> str:
-    """A table of all runs in `folder`, best first, below it a line for each that is damaged.
+    """A table of all runs in `folder`, best first, below it a line for each that is damaged or knows other classes.
 
     Raises LabError if there is none.
     """
     runs, notes = [], []
     for name in run_names(folder):
         try:
-            runs.append(read_run(folder / name))
+            runs.append(run := read_run(folder / name))
         except LabError as error:
             notes.append(f"{name} is damaged: {error}")
+            continue
+        if not run.has_lab_classes:
+            notes.append(f"{name} learned {len(run.class_names)} other classes, {run.class_names[0]} to "
+                         f"{run.class_names[-1]}: its mIoU cannot be compared with one of the lab's categories")
     runs.sort(key=lambda run: -run.best.get("miou", -math.inf))
     table = [["run", *_cells(Past("", {}, []))], *([run.name, *_cells(run).values()] for run in runs)]
     return "\n".join([*(_align(table, left=(0, 7, 8)) if runs else []), *notes])
 
 
 def compare_runs(folder: Path, names: list[str]) -> str:
-    """The runs called `names` side by side: their figures, the settings that differ, and each category's IoU.
+    """The runs called `names` side by side: their figures, the settings that differ, and each class's IoU.
 
     Of a single run all settings are shown. Raises LabError for a name that is no run's and for a damaged run.
     """
@@ -45,8 +48,9 @@ def compare_runs(folder: Path, names: list[str]) -> str:
     rows += [["settings" if len(runs) == 1 else "settings that differ" if differing else "no setting differs"]]
     rows += [["  " + key, *row] for key, row in differing.items()]
     rows += [[], ["IoU at the best epoch"]]
-    iou = [run.iou for run in runs]
-    rows += [["  " + category, *(as_text(of[index], ".4f") for of in iou)] for index, category in enumerate(CATEGORIES)]
+    iou = [dict(zip(run.class_names, run.iou, strict=True)) for run in runs]
+    known = dict.fromkeys(name for of in iou for name in of)  # of all runs, each once
+    rows += [["  " + name, *(as_text(of.get(name), ".4f") for of in iou)] for name in known]
     return "\n".join(_align(rows, left=range(len(runs) + 1)))
 
 

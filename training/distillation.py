@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dataset.augment import normalise
 from dataset.dataset import SegmentationDataset
 from training.losses import check, full_precision, ratio
-from utils.lab import INPUT_SIZE, NUM_CLASSES, LabError
+from utils.lab import INPUT_SIZE, LabError
 from utils.terminal import bar_stream
 
 CELL = 4  # pixels of the picture, each way, that share one answer
@@ -67,9 +67,10 @@ class Distillation(nn.Module):
 @torch.inference_mode()
 def ask_teacher(teacher: nn.Module | Callable[[Tensor], Tensor], dataset: SegmentationDataset, temperature: float,
                 device: torch.device | str = "cpu", batch_size: int = 8) -> np.ndarray:
-    """Its class probabilities at `temperature`, times 255, for each whole picture: uint8 (N, 8, 64, 128).
+    """Its class probabilities at `temperature`, times 255, for each whole picture: uint8 (N, C, 64, 128).
 
-    teacher: pictures float32 (N, 3, 256, 512) to logits (N, 8, 256, 512); it is put on `device`, in eval mode.
+    teacher: pictures float32 (N, 3, 256, 512) to logits (N, C, 256, 512) of the data set's classes, or LabError; it is
+    put on `device`, in eval mode.
     The pictures do not change and neither does the teacher, so it is asked once, before the training, and its answers
     are kept as bytes at a quarter of the resolution: 65 KB a picture, where asking again would cost several times the
     step of the small network that learns from it. The answers to a picture and to its mirror image, turned back, are
@@ -78,12 +79,14 @@ def ask_teacher(teacher: nn.Module | Callable[[Tensor], Tensor], dataset: Segmen
     if isinstance(teacher, nn.Module):
         teacher = teacher.to(device, memory_format=torch.channels_last).eval()
     h, w = (side // CELL for side in INPUT_SIZE)
-    answers = np.empty((len(dataset), NUM_CLASSES, h, w), np.uint8)
+    classes = len(dataset.classes)
+    answers = np.empty((len(dataset), classes, h, w), np.uint8)
     images = dataset.arrays[0]
     with tqdm(total=len(images), desc="asking the teacher", unit="picture", file=bar_stream(), leave=False) as bar:
         for start in range(0, len(images), batch_size):
             data = normalise(torch.from_numpy(np.array(images[start:start + batch_size])).to(device))
             logits = teacher(data) + teacher(data.flip(3)).flip(3)
+            check(logits.shape[1] == classes, f"a teacher of the data set's {classes} classes", logits.shape[1])
             answers[start:start + batch_size] = soften(logits / 2, temperature, (h, w)).cpu().numpy()
             bar.update(len(data))
     return answers

@@ -15,32 +15,33 @@ from torch import Tensor, nn
 
 from utils.lab import IGNORE, NUM_CLASSES, LabError
 
-# --- class weights ------------------------------------------------------------------------------------------------
 
-
-def _counts(targets: Tensor | np.ndarray) -> Tensor:
-    """How many pixels each picture has of each class: float64 (pictures, 8)."""
-    counts = torch.zeros(len(targets), NUM_CLASSES, dtype=torch.float64)
+def _counts(targets: Tensor | np.ndarray, num_classes: int) -> Tensor:
+    """How many pixels each picture has of each class: float64 (pictures, C)."""
+    counts = torch.zeros(len(targets), num_classes, dtype=torch.float64)
     for row, part in zip(counts, targets, strict=True):  # bincount widens to int64: never a whole split at once
         part = part.cpu() if isinstance(part, Tensor) else torch.from_numpy(np.array(part))  # the cache is read-only
-        row += torch.bincount(part.flatten(), minlength=256)[:NUM_CLASSES]
+        found = torch.bincount(part.flatten(), minlength=256)
+        row += found[:num_classes]
+        if found[num_classes:IGNORE].any():
+            raise LabError(f"expected labels of {num_classes} classes, found class {int(found[:IGNORE].nonzero()[-1])} "
+                           "in them: pass the data set's number of classes as num_classes")
     if counts.sum() == 0:
         raise LabError("expected labelled pixels to weigh the classes by, found none: check the training labels")
     return counts
 
 
-def class_shares(targets: Tensor | np.ndarray) -> Tensor:
-    """Each class's share of the pixels of `targets`, integers 0..7 (255 is left out): float32 (8,), adding up to 1."""
-    counts = _counts(targets).sum(0)
+def class_shares(targets: Tensor | np.ndarray, num_classes: int = NUM_CLASSES) -> Tensor:
+    """Each class's share of the pixels of `targets`, integers 0..C-1 (255 is left out): float32 (C,), of sum 1."""
+    counts = _counts(targets, num_classes).sum(0)
     return (counts / counts.sum()).float()
 
 
 def class_weights(shares: Tensor, c: float = 1.10) -> Tensor:
-    """Weights 1 / ln(c + share) for a cross-entropy, float32 (8,), scaled to a mean of 1.
+    """Weights 1 / ln(c + share) for a cross-entropy, float32 (C,), scaled to a mean of 1.
 
-    Follows Paszke et al., "ENet" (2016), who take c = 1.02. A larger c weighs more evenly: with Cityscapes' 8
-    categories, whose shares go from 1 % to 39 %, the rarest gets 3.7 times the weight of the most frequent one with
-    c = 1.10, and 10.8 times with 1.02.
+    Follows Paszke et al., "ENet" (2016), who take c = 1.02. A larger c weighs more evenly: of Cityscapes' categories,
+    whose shares go from 1 % to 39 %, the rarest weighs 3.7 times the most frequent with c = 1.10, 10.8 with 1.02.
     """
     if c <= 1:
         raise LabError(f"expected c above 1 in 1 / ln(c + share), found {c} in the settings")
@@ -49,19 +50,19 @@ def class_weights(shares: Tensor, c: float = 1.10) -> Tensor:
 
 
 def inverse_frequency(shares: Tensor) -> Tensor:
-    """Weights 1 / share, float32 (8,): 0 for a class that does not occur, a mean of 1 over those that do."""
+    """Weights 1 / share, float32 (C,): 0 for a class that does not occur, a mean of 1 over those that do."""
     weights = torch.where(shares > 0, 1 / shares, 0.0)
     return (weights / weights[shares > 0].mean()).float()
 
 
-def median_frequency(targets: Tensor | np.ndarray) -> Tensor:
-    """Weights median / frequency, scaled as inverse_frequency's: float32 (8,), from integers (pictures, H, W).
+def median_frequency(targets: Tensor | np.ndarray, num_classes: int = NUM_CLASSES) -> Tensor:
+    """Weights median / frequency, scaled as inverse_frequency's: float32 (C,), from integers (pictures, H, W).
 
     Follows Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels" (2015). A class's frequency is its
     share of the pictures that show it, so a class that is large where it is, but seldom is, gets no large weight. It
     takes the targets because that cannot be had from class_shares. The median itself falls out in the scaling.
     """
-    counts = _counts(targets)
+    counts = _counts(targets, num_classes)
     where_shown = ((counts > 0) * counts.sum(1, keepdim=True)).sum(0)  # pixels of the pictures that show the class
     return inverse_frequency(counts.sum(0) / where_shown.clamp(min=1))
 
@@ -78,9 +79,6 @@ def thin(target: Tensor, size: Sequence[int]) -> Tensor:
         return target
     row, column = torch.randint(stride, (2,)).tolist()
     return target[:, row::stride, column::stride]
-
-
-# --- losses -------------------------------------------------------------------------------------------------------
 
 
 def check(fits: bool, expected: str, found: object) -> None:

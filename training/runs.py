@@ -13,7 +13,6 @@ Every file is written beside its place and renamed into it: an interruption leav
 import copy
 import io
 import json
-import os
 import shutil
 import sys
 import time
@@ -24,11 +23,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from training.contents import first_difference, plain
 from training.distributed import is_main, shard
 from training.surroundings import describe_machine, describe_versions, random_states, set_random_state
+from utils.classes import LAB_CLASSES, Classes
 from utils.files import replacing, write_json
 from utils.lab import RUNS, LabError
-from utils.labels_cat import colorize
 from utils.metric import ConfusionMatrix, Pixels
 from utils.terminal import run_main
 
@@ -75,6 +75,7 @@ class Run:
 
     state: "network", the plain one (not the compiled or parallel one made of it), and whatever else changes while it
     trains: "optimizer", "scheduler", "scaler", "ema" (an AveragedModel). data: the fingerprint of the data set.
+    classes: its classes; settings.json names them, as `class_names`, where they are not the lab's.
     `epoch` says how many epochs are done, `best` is the best mIoU so far, `history` holds one record an epoch.
 
     With `resume` the checkpoint in the folder, if there is one, is loaded into `state`, and the random states of
@@ -89,12 +90,12 @@ class Run:
     """
 
     def __init__(self, name: str, settings: dict, state: dict, resume: bool = False, data: str | None = None,
-                 folder: Path = RUNS) -> None:
+                 folder: Path = RUNS, classes: Classes = LAB_CLASSES) -> None:
         self.folder = Path(folder) / name
         if self.folder.resolve() in (Path(folder).resolve(), *Path(folder).resolve().parents):
             raise LabError(f"expected a name for the run's folder in {folder}, found {name!r}: set RUN")
-        self.settings = _plain({key: value for key, value in settings.items() if key != "RESUME"}, "the settings")
-        self.state = state
+        self.settings = plain({key: value for key, value in settings.items() if key != "RESUME"}, "the settings")
+        self.state, self.classes = state, classes
         self.epoch, self.best, self.history = 0, float("-inf"), []
         self.checkpoint = self.folder / "checkpoint.pth"
         self.about = {
@@ -102,6 +103,8 @@ class Run:
             "parameters": sum(parameter.numel() for parameter in state["network"].parameters()),
             "started": _now(), "resumed": [], "machine": describe_machine(state["network"]),
             "versions": describe_versions()}
+        if classes != LAB_CLASSES:
+            self.about["class_names"] = list(classes.names)
         self._begun = False  # whether the folder is this run's
         self._thumbnails = None
         if is_main():
@@ -121,7 +124,7 @@ class Run:
         from `matrix`, its `confusion`, nested ints (C, C). Raises LabError if a figure is no JSON value.
         Save the best weights before this call: a run that is killed between the two then still has them.
         """
-        record = _plain(record, "the epoch's figures")
+        record = plain(record, "the epoch's figures")
         if not isinstance(record.get("miou"), (int, float)):
             raise LabError(f"expected a number as miou among the epoch's figures, found {record.get('miou')!r}")
         confusion = {} if matrix is None else {"confusion": matrix.counts.tolist()}
@@ -145,8 +148,8 @@ class Run:
     def save_thumbnails(self, images: Pixels, target: Pixels, pred: Pixels) -> None:
         """Draws up to 8 pictures as rows of thumbnails.png: picture, label, prediction, each at half its size.
 
-        images: uint8 (N, H, W, 3), RGB; target: integers (N, H, W) in 0..7 or 255, drawn white; pred: the same in
-        0..7. Arrays or tensors on any device. Before the first finished epoch of a new run they wait for it.
+        images: uint8 (N, H, W, 3), RGB; target: integers (N, H, W), the run's classes or 255, drawn white; pred: the
+        same without 255. Arrays or tensors on any device. Before a new run's first finished epoch they wait for it.
         """
         images, target, pred = (np.asarray(part.cpu() if isinstance(part, torch.Tensor) else part)[:8]
                                 for part in (images, target, pred))
@@ -157,7 +160,7 @@ class Run:
             return
         n, h, w = target.shape[0], target.shape[1] // 2, target.shape[2] // 2
         halves = images[:, :2 * h, :2 * w].reshape(n, h, 2, w, 2, 3).mean((2, 4)).round().astype(np.uint8)
-        labels = [colorize(part[:, :2 * h:2, :2 * w:2]) for part in (target, pred)]  # (N, H/2, W/2, 3)
+        labels = [self.classes.colorize(part[:, :2 * h:2, :2 * w:2]) for part in (target, pred)]  # (N, H/2, W/2, 3)
         self._thumbnails = Image.fromarray(np.concatenate([halves, *labels], 2).reshape(n * h, 3 * w, 3))
         if self._begun:
             self._write_thumbnails()
@@ -225,7 +228,7 @@ class Run:
     def _check(self, saved: dict, settings: dict) -> None:
         """Raises LabError, naming the first difference, unless the checkpoint is one of this very run."""
         keys = (*self.about, "epoch", "best", "history", "random", "classes", "state")
-        lacking = [key for key in keys if key not in saved]
+        lacking = [key for key in keys if key not in saved and key != "class_names"]
         if lacking:
             raise self._refusal("a checkpoint of this version of the lab", f"one without {lacking[0]!r}", "delete it")
         other = [key for key in {**self.settings, **settings}
@@ -234,6 +237,8 @@ class Run:
             key = other[0]
             found = f"{key} = {settings.get(key)!r} instead of {self.settings.get(key)!r}"
             raise self._refusal("a checkpoint of this run's settings", found, f"set {key} back")
+        if saved.get("class_names") != self.about.get("class_names"):
+            raise self._refusal("a checkpoint of this data set's classes", "one of other classes", "set DATA back")
         data, processes = self.about["data"], self.about["processes"]
         if saved["data"] != data:
             raise self._refusal("a checkpoint of this data set", f"{saved['data']!r} instead of {data!r}",
@@ -245,7 +250,7 @@ class Run:
             raise self._refusal(f"a checkpoint of {', '.join(self.state)}", f"one of {', '.join(saved['state'])}")
         for name, part in self.state.items():
             if isinstance(part, nn.Module):
-                difference = _first_difference(part.state_dict(), saved["state"][name])
+                difference = first_difference(part.state_dict(), saved["state"][name])
             else:
                 own, found = type(part).__name__, saved["classes"][name]
                 difference = f"{found} instead of {own}" if found != own else None
@@ -254,29 +259,6 @@ class Run:
 
     def _refusal(self, expected: str, found: str, advice: str = "undo the change") -> LabError:
         return LabError(f"expected {expected}, found {found} in {self.checkpoint}: {advice}, or RESUME = False")
-
-
-def _first_difference(own: dict, saved: dict) -> str | None:
-    """What first tells two modules' state_dicts apart, in keys and shapes; None if nothing does."""
-    for key, tensor in own.items():
-        if key not in saved:
-            return f"no {key}"
-        shapes = [tuple(getattr(value, "shape", ())) for value in (saved[key], tensor)]
-        if shapes[0] != shapes[1]:
-            return f"{key} {shapes[0]} instead of {shapes[1]}"
-    return next((f"a further {key}" for key in saved if key not in own), None)
-
-
-def _plain(content: dict, where: str) -> dict:
-    """`content` in JSON's types: tuples become lists, numpy's and torch's numbers Python's, paths text."""
-    def convert(value: object) -> object:
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        if hasattr(value, "tolist"):
-            return value.tolist()
-        raise LabError(f"expected numbers, text and lists in {where}, found {type(value).__name__}")
-
-    return json.loads(json.dumps(content, default=convert))
 
 
 def _save(path: str | Path, content: object, try_loading: bool = False) -> None:

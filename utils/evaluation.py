@@ -89,12 +89,12 @@ def check_output(model: nn.Module, where: str) -> None:
     predict(model, data.to(device), where)
 
 
-def predict(model: nn.Module, data: Tensor, where: str = "the network") -> Tensor:
+def predict(model: nn.Module, data: Tensor, where: str = "the network", num_classes: int = NUM_CLASSES) -> Tensor:
     """Class indices (N, H, W), uint8, of normalised pictures (N, 3, H, W) float32. The model must be in eval mode.
 
     Raises LabError, naming `where`, for logits of another shape or type, and for NaN or infinity.
     """
-    pred, finite = _classify(model, data, where)
+    pred, finite = _classify(model, data, where, num_classes)
     _require_finite(finite, where)
     return pred
 
@@ -119,15 +119,15 @@ def arg_max(logits: Tensor) -> Tensor:
     return classes
 
 
-def _classify(model: nn.Module, data: Tensor, where: str) -> tuple[Tensor, Tensor]:
+def _classify(model: nn.Module, data: Tensor, where: str, num_classes: int) -> tuple[Tensor, Tensor]:
     """`predict`'s class indices, and a bool () on their device: whether all logits are finite. Waits for no GPU."""
     with student_code(f"a forward pass, {where}"), torch.inference_mode():
         logits = model(data)
-    expected = (len(data), NUM_CLASSES, *data.shape[2:])
+    expected = (len(data), num_classes, *data.shape[2:])
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected or not logits.is_floating_point():
         found = f"{tuple(logits.shape)} {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise LabError(f"expected logits {expected} as floats, found {found} from {where}: "
-                       "one channel a category, at the input's size")
+                       "one channel a class, at the input's size")
     # Both extremes are finite only if all logits are (NaN is passed on), in a tenth of isfinite's time on a CPU.
     extremes = torch.stack([logits.amin(), logits.amax()])
     return arg_max(logits), extremes.isfinite().all()
@@ -140,19 +140,19 @@ def _require_finite(finite: Tensor, where: str) -> None:
 
 
 def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
-             description: str = "scoring") -> ConfusionMatrix:
+             description: str = "scoring", num_classes: int = NUM_CLASSES) -> ConfusionMatrix:
     """One confusion matrix over all of `loader`'s (data, target) batches, in float32, with a bar.
 
     Raises LabError as `predict` does, and if the loader yields nothing.
     """
-    metric = sum(evaluate_images(model, loader, where, description), ConfusionMatrix())
+    metric = sum(evaluate_images(model, loader, where, description, num_classes), ConfusionMatrix(num_classes))
     if not metric.counts.any():
         raise LabError(f"expected labelled pixels to score {where} on, found none: check the data's labels")
     return metric
 
 
 def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
-                    description: str = "scoring") -> list[ConfusionMatrix]:
+                    description: str = "scoring", num_classes: int = NUM_CLASSES) -> list[ConfusionMatrix]:
     """The confusion matrix of each picture of `loader` by itself, in its order; their sum is the split's.
 
     Raises LabError as `predict` does; for NaN or infinity on a GPU after the last batch, so that none is waited for.
@@ -162,12 +162,12 @@ def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], w
     all_finite: Tensor | bool = True
     with deterministic():
         for data, target in tqdm(loader, desc=description, unit="batch", file=bar_stream()):
-            preds, finite = _classify(model, data, where)
+            preds, finite = _classify(model, data, where, num_classes)
             all_finite = finite & all_finite
             if all_finite.device.type == "cpu":
                 _require_finite(all_finite, where)  # there is nothing to wait for, and much time to lose
             for one_target, one_pred in zip(target, preds, strict=True):
-                matrices.append(ConfusionMatrix())
+                matrices.append(ConfusionMatrix(num_classes))
                 matrices[-1].update(one_target, one_pred)
         _require_finite(all_finite, where)
     return matrices

@@ -1,8 +1,9 @@
 """What the mean IoU does not say: how well a network's scores rank the pixels, and how well its boundaries fit.
 
-N pictures, C = 8 classes, H x W pixels. Both measures add up batch by batch on the device of the predictions, which
-nothing waits for before a figure is read; pixels whose target is 255 (IGNORE) count nowhere. Bad shapes and types raise
-ValueError at once, values outside their ranges when a figure is read. A figure is NaN where nothing was to be found.
+N pictures, C classes (the lab's 8 where `num_classes` says nothing else), H x W pixels. Both measures add up batch by
+batch on the device of the predictions, which nothing waits for before a figure is read; pixels whose target is 255
+(IGNORE) count nowhere. Bad shapes and types raise ValueError at once, values outside their ranges when a figure is
+read. A figure is NaN where nothing was to be found.
 """
 import math
 
@@ -30,20 +31,20 @@ class AveragePrecision:
     the figures there were at most 0.00016 too low.
     """
 
-    def __init__(self, bins: int = 16384, logits: bool = True) -> None:
+    def __init__(self, bins: int = 16384, logits: bool = True, num_classes: int = NUM_CLASSES) -> None:
         """logits: whether `update` is given logits, or else probabilities."""
         if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
             raise LabError(f"expected a whole number of bins of at least 2, found {bins!r} in the settings")
-        self.bins, self.logits = bins, logits
+        self.bins, self.logits, self.num_classes = bins, logits, num_classes
         self._counts: Tensor | None = None  # (2 * C * bins + 1,): all pixels, those of the class, values out of range
 
     def update(self, target: Tensor, scores: Tensor) -> None:
-        """Adds pictures: target integers (N, H, W), 0..7 or 255; scores floats (N, 8, H, W), taken as float32."""
-        if not scores.is_floating_point() or scores.shape != (len(target), NUM_CLASSES, *target.shape[1:]):
-            raise ValueError(f"expected floats (N, {NUM_CLASSES}, H, W) for target (N, H, W), got {scores.dtype} "
+        """Adds pictures: target integers (N, H, W), 0..C-1 or 255; scores floats (N, C, H, W), taken as float32."""
+        if not scores.is_floating_point() or scores.shape != (len(target), self.num_classes, *target.shape[1:]):
+            raise ValueError(f"expected floats (N, {self.num_classes}, H, W) for target (N, H, W), got {scores.dtype} "
                              f"{tuple(scores.shape)} for {tuple(target.shape)}")
-        target, known, outside = _labels(target, scores.device, ignored=True)
-        size = NUM_CLASSES * self.bins
+        target, known, outside = _labels(target, self.num_classes, scores.device, ignored=True)
+        size = self.num_classes * self.bins
         first = torch.arange(0, size, self.bins, device=scores.device)[:, None, None]
         everything = torch.zeros(size + 1, dtype=torch.int64, device=scores.device)
         positives = torch.zeros_like(everything)
@@ -82,8 +83,9 @@ class AveragePrecision:
 
     def _curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """By falling score, each (C, bins): the class's pixels in a bin, and so far; others so far, and in the bin."""
-        counts = np.zeros(2 * NUM_CLASSES * self.bins) if self._counts is None else _read(self._counts)
-        everything, t = counts.reshape(2, NUM_CLASSES, self.bins)[:, :, ::-1]
+        c = self.num_classes
+        counts = np.zeros(2 * c * self.bins) if self._counts is None else _read(self._counts, c)
+        everything, t = counts.reshape(2, c, self.bins)[:, :, ::-1]
         others = everything - t
         return t, t.cumsum(1), others.cumsum(1), others
 
@@ -103,23 +105,27 @@ class BoundaryFScore:
     2 pixels of 256 x 512 are 0.35 % of the diagonal; Csurka et al. take 0.75 %, here 4.3 pixels.
     """
 
-    def __init__(self, tolerance: float = 2) -> None:
+    def __init__(self, tolerance: float = 2, num_classes: int = NUM_CLASSES) -> None:
+        """num_classes: up to 63, a bit each of an integer."""
         if not 0 <= tolerance <= 64:
             raise LabError(f"expected a tolerance from 0 to 64 pixels, found {tolerance} in the settings")
+        if not 1 <= num_classes <= 63:
+            raise LabError(f"expected 1 to 63 classes to find the boundaries of, found {num_classes} in the settings")
         reach = math.floor(tolerance)
-        self.tolerance = tolerance
+        self.tolerance, self.num_classes = tolerance, num_classes
         self._disc = [(y, x) for y in range(2 * reach + 1) for x in range(2 * reach + 1)
                       if math.hypot(y - reach, x - reach) <= tolerance]
         self._sums: Tensor | None = None  # float64 (6 * C + 1,): precision, recall, F; their pictures; out of range
 
     def update(self, target: Tensor, pred: Tensor) -> None:
-        """Adds pictures: integers (N, H, W), target 0..7 or 255, pred 0..7 (not logits)."""
+        """Adds pictures: integers (N, H, W), target 0..C-1 or 255, pred 0..C-1 (not logits)."""
         if target.ndim != 3 or target.shape != pred.shape:
             raise ValueError(f"expected target and pred of one shape (N, H, W), got {tuple(target.shape)} and "
                              f"{tuple(pred.shape)}; pass class indices, not logits")
-        target, known, outside = _labels(target, pred.device, ignored=True)
-        pred, _, strange = _labels(pred, pred.device, ignored=False)
-        true, claimed = _boundaries(target, known), _boundaries(pred, known)
+        c = self.num_classes
+        target, known, outside = _labels(target, c, pred.device, ignored=True)
+        pred, _, strange = _labels(pred, c, pred.device, ignored=False)
+        true, claimed = _boundaries(target, known, c), _boundaries(pred, known, c)
         precision, claims = self._matched(pred, claimed, true)
         recall, truths = self._matched(target, true, claimed)
         both = precision + recall
@@ -147,41 +153,43 @@ class BoundaryFScore:
         return mean_of_present(self.f_score())
 
     def _figures(self) -> np.ndarray:
-        sums = np.zeros(6 * NUM_CLASSES) if self._sums is None else _read(self._sums)
-        return ratio(*sums.reshape(2, 3, NUM_CLASSES))
+        c = self.num_classes
+        sums = np.zeros(6 * c) if self._sums is None else _read(self._sums, c)
+        return ratio(*sums.reshape(2, 3, c))
 
     def _matched(self, labels: Tensor, boundary: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """The share of each class's `boundary` pixels that are near `other`, 0 if there are none, and their number.
 
-        Float64 and int64 (N, C). Both boundaries are uint8 (N, H, W), one bit a class, so that all are dilated at once.
+        Float64 and int64 (N, C). Both boundaries are integers (N, H, W), one bit a class: all are dilated at once.
         """
         n, h, w = labels.shape
+        c = self.num_classes
         reach = math.floor(self.tolerance)
         padded = F.pad(other, (reach,) * 4)
         near = torch.zeros_like(other)
         for y, x in self._disc:
             near |= padded[:, y:y + h, x:x + w]
         hit = (near & boundary).bool()
-        picture = torch.arange(0, n * 2 * NUM_CLASSES, 2 * NUM_CLASSES, device=labels.device)[:, None, None]
-        index = (picture + hit * NUM_CLASSES + labels).masked_fill_(boundary == 0, n * 2 * NUM_CLASSES)
-        counts = _histogram(index, n * 2 * NUM_CLASSES + 1)[:-1].view(n, 2, NUM_CLASSES)
+        picture = torch.arange(0, n * 2 * c, 2 * c, device=labels.device)[:, None, None]
+        index = (picture + hit * c + labels).masked_fill_(boundary == 0, n * 2 * c)
+        counts = _histogram(index, n * 2 * c + 1)[:-1].view(n, 2, c)
         number = counts.sum(1)
         return counts[:, 1].double() / number.clamp(min=1), number
 
 
-def _labels(labels: Tensor, device: torch.device, ignored: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _labels(labels: Tensor, c: int, device: torch.device, ignored: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Classes as uint8 (N, H, W), 0 where unknown; which are known, bool; how many are out of range, int64 ()."""
     if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim != 3:
         raise ValueError(f"expected class indices, integers (N, H, W), got {labels.dtype} {tuple(labels.shape)}")
     labels = labels.to(device, non_blocking=device.type != "cpu")
     labels = labels if labels.dtype == torch.uint8 else labels.long()
-    known = (labels >= 0) & (labels < NUM_CLASSES)
+    known = (labels >= 0) & (labels < c)
     outside = ~known & (labels != IGNORE) if ignored else ~known
     return (labels * known).to(torch.uint8), known, outside.sum()
 
 
-def _boundaries(labels: Tensor, known: Tensor) -> Tensor:
-    """Bit k of each byte: whether the pixel is on the boundary of class k. From uint8 and bool (N, H, W), uint8."""
+def _boundaries(labels: Tensor, known: Tensor, c: int) -> Tensor:
+    """Bit k: whether the pixel is on the boundary of class k. From uint8 and bool (N, H, W), integers of C bits."""
     edge = torch.zeros_like(known)
     for axis in (1, 2):
         here, next_one = (slice(None, -1), slice(1, None))
@@ -189,7 +197,8 @@ def _boundaries(labels: Tensor, known: Tensor) -> Tensor:
         differ = (labels[here] != labels[next_one]) & known[here] & known[next_one]
         edge[here] |= differ
         edge[next_one] |= differ
-    return edge.to(torch.uint8) << labels
+    kind = torch.uint8 if c <= 8 else torch.int64
+    return edge.to(kind) << labels.to(kind)
 
 
 def _histogram(index: Tensor, size: int) -> Tensor:
@@ -200,10 +209,10 @@ def _histogram(index: Tensor, size: int) -> Tensor:
     return torch.zeros(size, dtype=torch.int64, device=index.device).scatter_add_(0, index, torch.ones_like(index))
 
 
-def _read(counts: Tensor) -> np.ndarray:
+def _read(counts: Tensor, c: int) -> np.ndarray:
     """All but the last, float64, from any device. Raises ValueError if that one, the values out of range, is not 0."""
     figures, outside = counts[:-1].cpu().numpy().astype(np.float64), counts[-1].item()
     if outside:
-        raise ValueError(f"expected classes 0..{NUM_CLASSES - 1}, targets of those or {IGNORE} (ignored), and finite "
+        raise ValueError(f"expected classes 0..{c - 1}, targets of those or {IGNORE} (ignored), and finite "
                          f"logits or probabilities 0..1, got {outside:.0f} values outside")
     return figures

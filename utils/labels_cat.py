@@ -4,6 +4,7 @@ Follows the table of cityscapesScripts (`helpers/labels.py`) with the lab's own 
 void is a class like the others, and the license plate (id -1, stored as 255) is void. A plate has the color of a
 car, so in a `_color.png` it cannot be told from one and is read as vehicle.
 """
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -79,23 +80,48 @@ ID_TO_CATEGORY = np.full(256, IGNORE, np.uint8)
 for _label in labels:
     ID_TO_CATEGORY[_label.id % 256] = _label.catId
 
-# Colors packed as 0xRRGGBB, sorted, beside their category. Rows that share a color (void's black, the two poles)
-# agree on the category; of car and license plate, which do not, the car stands first and counts.
-_packed: dict[int, int] = {}
-for _label in labels:
-    _r, _g, _b = _label.color
-    _packed.setdefault(_r << 16 | _g << 8 | _b, _label.catId)
-_PACKED_COLORS = np.array(sorted(_packed), np.int32)
-_PACKED_CATEGORIES = np.array([_packed[color] for color in sorted(_packed)], np.uint8)
+
+class ColorTable:
+    """Finds the colors of label pictures in a table, where each stands for a byte: a label's id, say.
+
+    rows: (R, G, B) and its byte; of rows that share a color the first counts. expected, advice: of the LabError for a
+    color that is in no row.
+    """
+
+    def __init__(self, rows: Iterable[tuple[tuple[int, int, int], int]], expected: str, advice: str) -> None:
+        packed: dict[int, int] = {}
+        for (r, g, b), value in rows:
+            packed.setdefault(r << 16 | g << 8 | b, value)
+        self._colors = np.array(sorted(packed), np.int32)
+        self._values = np.array([packed[color] for color in sorted(packed)], np.uint8)
+        self._expected, self._advice = expected, advice
+
+    def look_up(self, colors: np.ndarray, where: str) -> np.ndarray:
+        """Maps uint8 RGB colors (..., 3) to bytes (...). Raises LabError naming `where` (the file) and the color."""
+        wide = colors.astype(np.int32)
+        packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+        row = np.searchsorted(self._colors, packed).clip(max=len(self._colors) - 1)
+        unknown = self._colors[row] != packed
+        if unknown.any():
+            color = tuple(int(value) for value in colors[unknown][0])
+            raise LabError(f"expected {self._expected}, found {color} in {where}: {self._advice}")
+        return self._values[row]
 
 
-def check_ids(ids: np.ndarray, where: str) -> None:
+# Colors to the byte of a `_labelIds.png`. Rows that share a color (void's black, the two poles) agree on the category;
+# of car and license plate, which do not, the car stands first and counts.
+LABEL_COLORS = ColorTable(((label.color, label.id % 256) for label in labels),
+                          "a color of the label table (utils/labels_cat.py)",
+                          "use Cityscapes' gtFine _color.png, losslessly saved")
+
+
+def check_ids(ids: np.ndarray, where: str,
+              advice: str = "use Cityscapes' gtFine _labelIds.png, not trainIds or instance ids") -> None:
     """Raises LabError naming `where` (the file) and the value if one of the uint8 `ids` is in no row of the table."""
     # The table's ids run from -1, which is 255 in a file, to the highest without a gap: one comparison finds strays.
     if ids.size and (ids + np.uint8(1)).max() > max(id2label) + 1:
         found = [value for value in np.unique(ids).tolist() if ID_TO_CATEGORY[value] == IGNORE]
-        raise LabError(f"expected label ids 0 to 33 (or 255, license plate), found {found[:5]} in {where}: "
-                       "use Cityscapes' gtFine _labelIds.png, not trainIds or instance ids")
+        raise LabError(f"expected label ids 0 to 33 (or 255, license plate), found {found[:5]} in {where}: {advice}")
 
 
 def ids_to_categories(ids: np.ndarray, where: str) -> np.ndarray:
@@ -105,23 +131,5 @@ def ids_to_categories(ids: np.ndarray, where: str) -> np.ndarray:
 
 
 def colors_to_categories(colors: np.ndarray, where: str) -> np.ndarray:
-    """Maps uint8 RGB colors (..., 3) to uint8 categories 0..7 of shape (...).
-
-    Raises LabError naming `where` (the file) and the value if a color is in no row of the table.
-    """
-    wide = colors.astype(np.int32)
-    packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-    row = np.searchsorted(_PACKED_COLORS, packed).clip(max=len(_PACKED_COLORS) - 1)
-    unknown = _PACKED_COLORS[row] != packed
-    if unknown.any():
-        color = tuple(int(value) for value in colors[unknown][0])
-        raise LabError(f"expected a color of the label table (utils/labels_cat.py), found {color} in {where}: "
-                       "use Cityscapes' gtFine _color.png, losslessly saved")
-    return _PACKED_CATEGORIES[row]
-
-
-def colorize(categories: np.ndarray) -> np.ndarray:
-    """Maps categories (H, W) in 0..7 to display colors, uint8 (H, W, 3); IGNORE is shown white."""
-    palette = np.full((256, 3), 255, np.uint8)
-    palette[:NUM_CLASSES] = CATEGORY_COLORS
-    return palette[categories]
+    """Maps uint8 RGB colors (..., 3) to uint8 categories 0..7 of shape (...); raises as LABEL_COLORS does."""
+    return ID_TO_CATEGORY[LABEL_COLORS.look_up(colors, where)]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.lab import NUM_CLASSES, TASKS, LabError
+from utils.lab import TASKS, LabError
+from utils.labels_cat import CATEGORIES
 from utils.metric import ConfusionMatrix
 
 FILES = ("settings.json", "history.json", "checkpoint.pth")  # a folder with any of them is a run's
@@ -31,14 +32,23 @@ class Past:
     @property
     def matrix(self) -> ConfusionMatrix:
         """The confusion matrix of the best epoch, of zeros where it is not known."""
-        matrix = ConfusionMatrix()
+        matrix = ConfusionMatrix(len(self.class_names))
         matrix.counts[:] = self.best.get("confusion", 0)
         return matrix
 
     @property
     def iou(self) -> list[float]:
-        """The IoU of each category at the best epoch, NaN where it is not known or the category does not occur."""
+        """The IoU of each class at the best epoch, NaN where it is not known or the class does not occur."""
         return self.matrix.iou().tolist()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the run learned: the lab's categories, if it was trained on no data of others."""
+        return tuple(self.about.get("class_names", CATEGORIES))
+
+    @property
+    def has_lab_classes(self) -> bool:
+        return self.class_names == CATEGORIES
 
     @property
     def options(self) -> dict:
@@ -70,17 +80,21 @@ def read_run(folder: Path) -> Past:
     about, history = _read(folder / "settings.json", dict), _read(folder / "history.json", list)
     if not isinstance(about.get("settings", {}), dict):
         raise _damaged(folder / "settings.json", "the settings in it by name", type(about["settings"]).__name__)
+    names = about.get("class_names", CATEGORIES)
+    if not (isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names)):
+        raise _damaged(folder / "settings.json", "the names of the classes", repr(names)[:40])
+    n = len(names)
     for number, record in enumerate(history, 1):
         if not isinstance(record, dict) or record.get("epoch") != number:
             raise _damaged(folder / "history.json", f"the record of epoch {number}", repr(record)[:40])
         if not is_number(record.get("seconds", 0)):
             raise _damaged(folder / "history.json", f"the seconds of epoch {number}", repr(record["seconds"])[:40])
-        rows = record.get("confusion", [[0] * NUM_CLASSES] * NUM_CLASSES)
-        if not (isinstance(rows, list) and len(rows) == NUM_CLASSES and all(
-                isinstance(row, list) and len(row) == NUM_CLASSES and all(isinstance(n, int) for n in row)
+        rows = record.get("confusion", [[0] * n] * n)
+        if not (isinstance(rows, list) and len(rows) == n and all(
+                isinstance(row, list) and len(row) == n and all(isinstance(count, int) for count in row)
                 for row in rows)):
-            raise _damaged(folder / "history.json", f"{NUM_CLASSES} x {NUM_CLASSES} counts as confusion of epoch "
-                           f"{number}", repr(rows)[:40])
+            raise _damaged(folder / "history.json", f"{n} x {n} counts as confusion of epoch {number}",
+                           repr(rows)[:40])
     return Past(folder.name, about, history)
 
 

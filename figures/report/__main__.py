@@ -25,7 +25,7 @@ def _parse() -> argparse.Namespace:
         prog="python -m figures.report", description="Writes the report's figures (PNG and SVG) and its skeleton, "
         "report.md, made of the runs and the trained networks.")
     parser.add_argument("--data", default=None, metavar="DIR",
-                        help=f"folder with leftImg8bit/ and gtFine/ (default: {DEFAULT_DATA}, or the drawn sample)")
+                        help=f"data set in the lab's 8 categories (default: {DEFAULT_DATA}, or the drawn sample)")
     parser.add_argument("--runs", nargs="+", metavar="NAME", help="runs to show (default: all but the .previous ones)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the runs lie (default: runs/)")
     for number, task in TASKS.items():

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from dataset.batches import Batches, open_evaluation
 from dataset.dataset import SegmentationDataset
+from dataset.reader import find_data, require_lab_classes
 from figures.report.content import Content, add_costs, add_data, add_model, add_pictures, add_runs
 from figures.report.events import can_write, write_events
 from figures.report.folder import check_folder, renewing
@@ -32,6 +33,7 @@ def make_report(out: Path, device: torch.device, data: str | None = None, folder
     not given is the task's own, and then may be missing. Raises LabError for bad input, before anything is drawn.
     """
     check_folder(out)
+    require_lab_classes(find_data(data))
     if device.type == "cpu":
         keep_memory()
     runs, notes = find_runs(folder, names)

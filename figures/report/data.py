@@ -11,8 +11,9 @@ from dataset.augment import Augment, to_batch
 from dataset.batches import Batches
 from figures.pictures import add_legend, denormalise
 from figures.plots import draw_bars
+from utils.classes import LAB_CLASSES
 from utils.lab import NUM_CLASSES
-from utils.labels_cat import CATEGORIES, CATEGORY_COLORS, colorize
+from utils.labels_cat import CATEGORIES, CATEGORY_COLORS
 from utils.terminal import bar_stream
 
 PAGE = 20       # pictures on the data page
@@ -54,7 +55,7 @@ def plot_page(batches: Batches, chosen: Sequence[int]) -> Figure:
     for number, (image, target) in enumerate(zip(images, targets, strict=True)):
         picture, label = axes[number // COLUMNS, 2 * (number % COLUMNS):][:2]
         picture.imshow(image[::2, ::2])
-        label.imshow(colorize(target[::2, ::2]), interpolation="nearest")
+        label.imshow(LAB_CLASSES.colorize(target[::2, ::2]), interpolation="nearest")
         picture.set_title(str(number + 1), fontsize=7, pad=1.5, loc="left")
     add_legend(figure)
     return figure
@@ -138,7 +139,7 @@ def plot_augmentations(images: Tensor, targets: Tensor, options: dict) -> Figure
         data, labels = to_batch(images, targets, augment, numbers)
         for row, (picture, label) in enumerate(zip(denormalise(data), labels.numpy().astype(np.uint8), strict=True)):
             axes[2 * row, column].imshow(picture[::2, ::2])
-            axes[2 * row + 1, column].imshow(colorize(label[::2, ::2]), interpolation="nearest")
+            axes[2 * row + 1, column].imshow(LAB_CLASSES.colorize(label[::2, ::2]), interpolation="nearest")
         axes[0, column].set_title(title, fontsize=8)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])

@@ -13,7 +13,7 @@ from dataset.batches import Batches
 from figures.report.tracing import Graph, trace
 from utils.complexity import Layer, count_size, layer_table, profile_model
 from utils.evaluation import check_output, evaluate_images, load_model, student_code
-from utils.lab import RUNS, LabError, Task
+from utils.lab import NUM_CLASSES, RUNS, LabError, Task
 from utils.metric import ConfusionMatrix
 from utils.past import Past, is_run, read_run, run_names, unknown_run
 from utils.terminal import bar_stream
@@ -56,8 +56,9 @@ class Scored:
 def find_runs(folder: Path | None, names: Sequence[str] | None) -> tuple[list[Past], list[str]]:
     """The runs called `names` (paths below `folder`), or all but the .previous ones; and a line for each left out.
 
-    Raises LabError for a name that is no run's, for a damaged run that was named, and for a `folder` without runs; of
-    the default folder, which has none yet, a line tells.
+    Runs on other classes than the lab's 8 are left out: no figure of theirs compares with the others'. Raises LabError
+    for a name that is no run's, for a damaged run or one of other classes that was named, and for a `folder` without
+    runs; of the default folder, which has none yet, a line tells.
     """
     notes: list[str] = []
     where = folder or RUNS
@@ -70,6 +71,9 @@ def find_runs(folder: Path | None, names: Sequence[str] | None) -> tuple[list[Pa
             if not run.best:
                 raise LabError(f"expected a run with a finished epoch, found none in {where / run.name}: wait for one, "
                                "or leave the run out")
+            if not run.has_lab_classes:
+                raise LabError(f"expected a run on the lab's {NUM_CLASSES} categories, found {_other_classes(run)} in "
+                               f"{where / run.name}: leave the run out")
         return runs, notes
     try:
         known = [name for name in run_names(where) if not name.endswith(".previous")]
@@ -83,6 +87,9 @@ def find_runs(folder: Path | None, names: Sequence[str] | None) -> tuple[list[Pa
             runs.append(read_run(where / name))
         except LabError as error:
             notes.append(f"the run {name}: {error}")
+    notes += [f"the run {run.name}: it learned {_other_classes(run)}, not the lab's {NUM_CLASSES} categories"
+              for run in runs if not run.has_lab_classes]
+    runs = [run for run in runs if run.has_lab_classes]
     unfinished = [run.name for run in runs if not run.best]
     if unfinished:
         notes.append(f"the run{'s' * (len(unfinished) > 1)} {', '.join(unfinished)}: no epoch is finished yet")
@@ -153,6 +160,10 @@ def name_runs(scored: Sequence[Scored], runs: Sequence[Past], folder: Path) -> N
     for one in scored:
         one.runs = [run.name for run in runs if run.task == one.task.number and run.name in weights
                     and filecmp.cmp(weights[run.name], one.path, shallow=False)]
+
+
+def _other_classes(run: Past) -> str:
+    return f"{len(run.class_names)} classes, {run.class_names[0]} to {run.class_names[-1]}"
 
 
 def _saved(run: Past) -> str:

@@ -21,6 +21,7 @@ NEEDED = (*OWN, "EPOCHS", "DATA", "DEVICE")
 LEVERS = {
     "no distillation": {"TEACHER": None},
     "distillation": {"TEACHER": TASKS[1].model_file},
+    "strong distillation": {"TEACHER": TASKS[1].model_file, "DISTILL": 1.0},
     "no class weights": {"CLASS_WEIGHTS": None},
     "weights c=1.02": {"CLASS_WEIGHTS": 1.02},
     "weights c=1.10": {"CLASS_WEIGHTS": 1.10},
