@@ -4,9 +4,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
-from utils.classes import LAB_CLASSES, Classes
 
 from figures.pictures import add_legend, denormalise
+from utils.classes import LAB_CLASSES, Classes
 
 
 def show_answers(data: Tensor, answers: Sequence[tuple[str, Tensor]], classes: Classes = LAB_CLASSES,
