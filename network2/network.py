@@ -397,8 +397,9 @@ def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed na
     """Builds the folded network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
     state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
     ### BEGIN SOLUTION task 2: build the network that the weights belong to
-    num_classes = len(state_dict.get("head.bias", state_dict.get("head.stored.bias")))
-    network = LowComplexityNet(rung_of(state_dict), num_classes=num_classes)
+    rung = rung_of(state_dict)
+    num_classes = next(len(tensor) for key, tensor in state_dict.items() if key.startswith("head."))
+    network = LowComplexityNet(rung, num_classes=num_classes)
     model = store(fold(network), stored_as(state_dict))
     ### END SOLUTION
     model.load_state_dict(state_dict, strict=True)

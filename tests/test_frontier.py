@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, assert_one_line_error, load_file, run_command
+from made_layouts import write_voc
 from PIL import Image
 
 from figures.frontier import plot_frontier
@@ -209,6 +210,12 @@ def test_a_failed_run_is_one_line_the_others_go_on_and_it_is_resumed(trained, tm
     assert sorted(path.parent.name for path in tmp_path.glob("safe/*/result.json")) == ["seed-1", "seed-3"]
     again = trained("--seeds", 3)
     assert again.status == 0 and "from epoch 1" in again.logs["safe/seed-2"]
+
+
+def test_data_of_other_classes_is_refused_before_anything_is_trained(trained, tmp_path):
+    voc = write_voc(tmp_path / "voc")
+    assert "expected the lab's 8 categories, found Pascal VOC 2012 with 21 classes" in trained("--data", voc).status
+    assert not list(tmp_path.glob("safe*"))
 
 
 def test_other_settings_start_anew_and_keep_the_older_run_aside(trained, tmp_path, capsys):

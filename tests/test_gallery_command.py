@@ -72,7 +72,7 @@ def gallery(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gallery")
     done = run_command("-m", "gallery", "train", "frequency", "espnetv2", "gallery.fcn:FCN32s(width=4)", "--epochs", 1,
                        "--data", sample, "--folder", folder, "-p", "DEVICE", "cpu")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     return folder, done
 
 
@@ -95,7 +95,7 @@ def test_what_is_trained_is_not_trained_again(gallery, sample):
     before = (folder / "espnetv2/model_task1.pth").stat().st_mtime_ns
     again = run_command("-m", "gallery", "train", "espnetv2", "--epochs", 1, "--data", sample, "--folder", folder,
                         "-p", "DEVICE", "cpu")
-    assert again.returncode == 0 and "1 of 1 runs are finished already" in again.stderr
+    assert again.status == 0 and "1 of 1 runs are finished already" in again.stderr
     assert (folder / "espnetv2/model_task1.pth").stat().st_mtime_ns == before
 
 

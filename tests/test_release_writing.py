@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, assert_one_line_error, run_command
+from made_layouts import write_kitti
 
 from dataset.reader import list_split
 from grading.kit.archive import FORMATS, unpack_archive
@@ -50,6 +51,7 @@ def test_a_wrong_data_folder_ends_in_one_line(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refuse(tmp_path / "nothing", "expected a data folder, found none at")
     refuse(data / "gtFine", f"pass {data}")
+    refuse(write_kitti(tmp_path / "kitti"), "expected Cityscapes' layout, found KITTI in")
     (tmp_path / "data").mkdir()
     refuse(Path("data"), "found no data set in data")  # where the lab would take its drawn sample
     (data / "leftImg8bit/train").unlink()

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from dataset.reader import find_data, list_split
+from dataset.layouts import CITYSCAPES
+from dataset.reader import find_data, layout_of, list_split
 from grading.kit.archive import split_suffix, unpack_archive, write_archive
 from grading.kit.checks import check_kit
 from grading.kit.contents import STUDENTS, kit_files, version
@@ -100,6 +101,9 @@ def data_files(folder: Path) -> list[tuple[str, Path]]:
     if not (folder / "leftImg8bit").is_dir() and folder.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
         raise LabError(f"expected leftImg8bit/ and gtFine/, found no data set in {folder}: name its folder")
     root = find_data(folder)
+    if layout_of(root) is not CITYSCAPES:
+        raise LabError(f"expected Cityscapes' layout, found {layout_of(root).name} in {root}: hand that data out as it "
+                       "is, and say which DATA to pass")
     paths = [path for split in SPLITS for pair in list_split(root, split) for path in (pair.image, pair.label)]
     return sorted((f"data/{path.relative_to(root).as_posix()}", path) for path in paths)
 

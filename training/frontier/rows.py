@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset.dataset import SegmentationDataset
-from dataset.reader import find_data
+from dataset.reader import find_data, require_lab_classes
 from training import jobs
 from training.frontier.ladder import Cost, Ladder
 from training.jobs import Job, as_json
@@ -103,6 +103,7 @@ def make_jobs(rows: Sequence[Row], seeds: int, given: dict, folder: Path) -> lis
     recipe = all_settings(given)
     check_settings(recipe)
     root = find_data(recipe["DATA"]).resolve()
+    require_lab_classes(root)
     fingerprint = SegmentationDataset(root, "train", cache=False).fingerprint
     made = []
     for seed in range(1, seeds + 1):
