@@ -55,7 +55,7 @@ def test_a_wrong_data_folder_ends_in_one_line(data, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     refuse(Path("data"), "found no data set in data")  # where the lab would take its drawn sample
     (data / "leftImg8bit/train").unlink()
-    refuse(data, "leftImg8bit/train: the splits with pictures are val, test")
+    refuse(data, "expected pictures of train .*: the splits with pictures are val, test")
     (data / "leftImg8bit/train").symlink_to(data / "leftImg8bit/test")
     refuse(data, "expected a label")
     result = run_command("-m", "grading", "release", "--out", "a.tar", "--with-data", "nothing", cwd=tmp_path)
