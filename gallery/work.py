@@ -27,6 +27,7 @@ from utils.terminal import bar_stream
 TASK = TASKS[1]
 OWN = ("NETWORK", "RUN", "MODEL", "RESUME")    # settings that each run gets from here
 NEEDED = (*OWN, "EPOCHS", "DATA", "SEED")
+NARROW = 8                                     # the divisor of the widths at which a view is measured
 SHOWN = 3                                      # pictures in predictions.png
 
 
@@ -97,7 +98,8 @@ def show(rows: Sequence[Row], num_classes: int) -> str:
     cells = [["network", "parameters", "KB", "MACs by thop", "MACs executed", "sees, rows x columns",
               "CPU ms a picture", "mIoU", "epochs", "minutes", "what it shows"]]
     for row in tqdm(rows, "measuring", unit="network", file=bar_stream(), leave=False):
-        cost, result = measure(_make(row, num_classes)), read_result(row.folder)
+        network, narrow = (_make(name, num_classes) for name in (row.network, shrink(row.network, NARROW)))
+        cost, result = measure(network, narrow), read_result(row.folder)
         known = CATALOGUE.get(row.name.partition("/")[0])
         cells.append([row.name, f"{cost.parameters:,}", f"{cost.kb:,.1f}", f"{cost.thop:,}", f"{cost.dispatched:,}",
                       _field(cost), f"{cost.milliseconds:.1f}", *_outcome(result),
@@ -107,10 +109,10 @@ def show(rows: Sequence[Row], num_classes: int) -> str:
             "mIoU: of the best epoch on the validation pictures")
 
 
-def _make(row: Row, num_classes: int) -> torch.nn.Module:
-    if row.network == CATALOGUE[FREQUENCY].network:
+def _make(network: str, num_classes: int) -> torch.nn.Module:
+    if network == CATALOGUE[FREQUENCY].network:
         return ClassFrequency(num_classes=num_classes)
-    return named_network(row.network, num_classes=num_classes).network
+    return named_network(network, num_classes=num_classes).network
 
 
 def _field(cost: Cost) -> str:
