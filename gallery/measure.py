@@ -39,8 +39,9 @@ def receptive_field(network: nn.Module, size: tuple[int, int] = INPUT_SIZE) -> t
     """Rows and columns of an input of `size` (H, W) that the logits of the pixel in its middle depend on.
 
     Found by going backwards: the pixels whose gradient is not 0, once all weights are positive, so that nothing cancels
-    and no ReLU closes; they differ, as a layer norm of equal channels is 0. It is the theoretical field, of which the pixels far out carry next to
-    nothing (Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", 2016).
+    and no ReLU closes; they differ, as a layer norm of equal channels is 0. It is the theoretical field, of which the
+    pixels far out carry next to nothing (Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional
+    Neural Networks", 2016).
     """
     network = copy.deepcopy(network).cpu().double().eval()
     generator = torch.Generator().manual_seed(0)
