@@ -26,11 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
         return _train(options)
     from gallery import work
 
-    return _show(work.rows_of(options.names, options.shrink, options.folder), options.folder, options.data)
+    rows = work.rows_of(options.names, options.shrink, options.folder)
+    if not options.names:  # what was trained by other names, at other widths
+        known = {row.network for row in rows}
+        rows += [row for row in work.finished_rows(options.folder) if row.network not in known]
+    print(work.show(rows, _classes(options.data)))
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
     from gallery import work
+    from gallery.catalogue import CATALOGUE
     from training import jobs as runs
     from training.headless import literal
 
@@ -41,8 +47,9 @@ def _train(options: argparse.Namespace) -> int:
     given |= {name: value for name, value in (("EPOCHS", options.epochs), ("DATA", options.data)) if value is not None}
     runs.check_folder(options.folder)
     jobs = work.make_jobs(rows, given)
-    if any(row.name == work.FREQUENCY for row in rows):
-        work.count_frequencies(next(row.folder for row in rows if row.name == work.FREQUENCY), given.get("DATA"))
+    baseline = [row.folder for row in rows if row.network == CATALOGUE[work.FREQUENCY].network]
+    if baseline:
+        work.count_frequencies(baseline[0], work.data_of(given))
     # Whoever ends this program so, as a server's queue does, shall not leave its runs behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -51,28 +58,30 @@ def _train(options: argparse.Namespace) -> int:
         print("\nstopped by Ctrl-C: the same command goes on from the last finished epochs", file=sys.stderr)
         return 130
     if failed < len(jobs) or not jobs:
-        _show(rows, options.folder, given.get("DATA"))
+        _show(rows, options.folder, work.data_of(given))
     if failed:
         raise LabError(f"expected {len(jobs)} runs to finish, found {failed} that failed, in {options.folder}: see the "
                        "lines above and their logs, then call the same command again")
     return 0
 
 
-def _show(rows: list, folder: Path, data: str | None) -> int:
-    from dataset.reader import find_data, layout_of
+def _show(rows: list, folder: Path, data: str | None) -> None:
     from gallery import work
     from utils.files import replacing
+
+    text = work.show(rows, _classes(data))
+    print(text)
+    with replacing(folder / "table.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    drawn = work.draw_predictions(rows, folder / "predictions.png")
+    print(f"written: table.md{' and predictions.png' if drawn else ''} in {folder}", file=sys.stderr)
+
+
+def _classes(data: str | None) -> int:
+    from dataset.reader import find_data, layout_of
     from utils.lab import NUM_CLASSES
 
-    classes = len(layout_of(find_data(data)).classes) if data else NUM_CLASSES
-    text = work.show(rows, classes)
-    print(text)
-    if folder.is_dir():  # there are runs
-        with replacing(folder / "table.md") as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-        drawn = work.draw_predictions(rows, folder / "predictions.png")
-        print(f"written: table.md{' and predictions.png' if drawn else ''} in {folder}", file=sys.stderr)
-    return 0
+    return len(layout_of(find_data(data)).classes) if data else NUM_CLASSES
 
 
 def _checkerboard(out: Path) -> int:
@@ -100,7 +109,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     common.add_argument("--shrink", type=_count, default=1, metavar="N",
                         help="divide the widths of the large networks by N: 4 for a CPU (default: 1, the papers')")
     common.add_argument("--data", type=lambda text: str(Path(text).resolve()), metavar="DIR",
-                        help="folder with pictures and labels (default: the notebook's)")
+                        help="folder with pictures and labels (default: the notebook's; a table takes 8 classes)")
     known = commands.add_parser("table", parents=[common], help="what each costs; mIoU where it was trained")
     known.add_argument("names", nargs="*", metavar="NETWORK", help=f"{network} (default: all)")
     known = commands.add_parser("train", parents=[common], help="train networks with task 1's notebook, one recipe")

@@ -1,10 +1,9 @@
 """The networks of the gallery by the names that its commands take, in the order of their ideas."""
-import importlib
 import inspect
 import re
 from typing import NamedTuple
 
-from training.networks import parse_name
+from training.networks import import_module, parse_name
 from utils.lab import LabError
 
 WIDE = 64  # the width of VGG's, ResNet's and the U-Net's first stage
@@ -60,16 +59,13 @@ def find(name: str) -> tuple[str, str]:
 def shrink(network: str, divisor: int) -> str:
     """The NETWORK with its width divided by `divisor`; as it is where it names its own, or was made small at once."""
     module, name, options = parse_name(network)
-    known = inspect.signature(_resolve(module, name)).parameters
-    if divisor == 1 or "width" in options or "width" not in known or known["width"].default < WIDE:
+    made_by = getattr(import_module(module, network), name, None)
+    if not isinstance(made_by, type):
+        raise LabError(f"expected a class {name} in {module}, found none: check the spelling")
+    known = inspect.signature(made_by).parameters
+    width = known["width"].default if "width" in known else None
+    if divisor == 1 or "width" in options or not isinstance(width, int) or width < WIDE:
         return network
-    options["width"] = max(1, known["width"].default // divisor)
+    options["width"] = max(1, width // divisor)
     given = ", ".join(f"{key}={value!r}" for key, value in options.items())
     return f"{module}:{name}({given})"
-
-
-def _resolve(module: str, name: str) -> type:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        raise LabError(f"expected a class {name} in {module}, found none: check the spelling") from None

@@ -19,13 +19,13 @@ from training.frontier.ladder import table
 from training.jobs import Job, all_settings, as_json, read_result
 from training.networks import named_network, parse_name
 from training.runs import FREE_SETTINGS, check_settings, save_weights
-from utils.evaluation import evaluate, predict
+from utils.evaluation import evaluate, load_model, predict, student_code
 from utils.files import replacing, write_json
 from utils.lab import INPUT_SIZE, ROOT, TASKS, LabError
 from utils.terminal import bar_stream
 
 TASK = TASKS[1]
-OWN = ("NETWORK", "RUN", "MODEL", "RESUME")    # settings that each run gets from here
+OWN = ("NETWORK", "WIDTH", "RUN", "MODEL", "RESUME")   # what each run gets from here, or its name says
 NEEDED = (*OWN, "EPOCHS", "DATA", "SEED")
 NARROW = 8                                     # the divisor of the widths at which a view is measured
 SHOWN = 3                                      # pictures in predictions.png
@@ -44,7 +44,7 @@ def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
 
     "unet/8" has a divisor of its own. Raises LabError for a name that is no network.
     """
-    rows = []
+    rows: dict[Path, Row] = {}
     for text in dict.fromkeys(names or CATALOGUE):
         short, slash, own = text.partition("/") if ":" not in text else (text, "", "")
         if slash and not (own.isdecimal() and int(own)):
@@ -53,8 +53,10 @@ def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
         smaller = shrink(network, int(own or divisor))
         if smaller != network:
             name += f"/{own or divisor}"
-        rows.append(Row(name, smaller, folder.resolve() / name.replace("/", "-")))
-    return rows
+        row = Row(name, smaller, folder.resolve() / name.replace("/", "-"))
+        if smaller not in [other.network for other in rows.values()]:  # once each, whatever it is called
+            rows.setdefault(row.folder, row)
+    return list(rows.values())
 
 
 def make_jobs(rows: Sequence[Row], given: dict) -> list[Job]:
@@ -78,6 +80,18 @@ def make_jobs(rows: Sequence[Row], given: dict) -> list[Job]:
     return made
 
 
+def data_of(given: dict) -> str | None:
+    """DATA as the runs get it: given, or the notebook's."""
+    return all_settings(ROOT / TASK.notebook, given, NEEDED, OWN)["DATA"]
+
+
+def finished_rows(folder: Path) -> list[Row]:
+    """A row for each network that was trained in `folder`, by the name of its run's folder."""
+    found = [(path.parent, read_result(path.parent)) for path in sorted(folder.resolve().glob("*/result.json"))]
+    return [Row(place.name, result["network"], place) for place, result in found
+            if "network" in result and not place.name.endswith(".previous")]
+
+
 def count_frequencies(folder: Path, data: str | None) -> None:
     """The baseline: counted on the training pictures, scored on the validation pictures, left in `folder`."""
     root = find_data(data).resolve()
@@ -96,10 +110,11 @@ def count_frequencies(folder: Path, data: str | None) -> None:
 def show(rows: Sequence[Row], num_classes: int) -> str:
     """The table as text: what each costs, and its mIoU where its folder holds a finished run."""
     cells = [["network", "parameters", "KB", "MACs by thop", "MACs executed", "sees, rows x columns",
-              "CPU ms a picture", "mIoU", "epochs", "minutes", "what it shows"]]
+              "CPU ms a picture", "mIoU", "on", "epochs", "minutes", "what it shows"]]
     for row in tqdm(rows, "measuring", unit="network", file=bar_stream(), leave=False):
         network, narrow = (_make(name, num_classes) for name in (row.network, shrink(row.network, NARROW)))
-        cost, result = measure(network, narrow), read_result(row.folder)
+        with student_code(f"a network that can be measured, {row.name}"):
+            cost, result = measure(network, narrow), read_result(row.folder)
         known = CATALOGUE.get(row.name.partition("/")[0])
         cells.append([row.name, f"{cost.parameters:,}", f"{cost.kb:,.1f}", f"{cost.thop:,}", f"{cost.dispatched:,}",
                       _field(cost), f"{cost.milliseconds:.1f}", *_outcome(result),
@@ -123,9 +138,10 @@ def _field(cost: Cost) -> str:
 
 def _outcome(result: dict) -> list[str]:
     try:
-        return [f"{result['miou']:.4f}", str(result["epochs"]), f"{result['training_seconds'] / 60:.1f}"]
+        return [f"{result['miou']:.4f}", Path(result["root"]).name, str(result["epochs"]),
+                f"{result['training_seconds'] / 60:.1f}"]
     except (KeyError, TypeError, ValueError):
-        return ["", "", ""]
+        return ["", "", "", ""]
 
 
 def draw_predictions(rows: Sequence[Row], path: Path) -> bool:
@@ -144,7 +160,7 @@ def draw_predictions(rows: Sequence[Row], path: Path) -> bool:
     answers = [("label", target)]
     for row, result in trained:
         module = importlib.import_module(parse_name(row.network)[0])
-        network = module.load_model(str(row.folder / TASK.model_file)).eval()
+        network = load_model(Path(module.__file__), row.folder / TASK.model_file).eval()
         label = f"{row.name}, {result['miou']:.3f}"
         answers.append((label, predict(network, data, row.name, num_classes=len(val_set.classes))))
     figure = show_answers(data, answers, val_set.classes)

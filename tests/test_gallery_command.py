@@ -64,6 +64,8 @@ def test_the_table_names_all_and_the_costs_of_one(capsys, tmp_path):
     assert "114,754" in sinet and "all x all" in sinet         # parameters as test_gallery.py has them
     assert re.search(r"\| +0 \|", frequency) and "nothing" in frequency
     assert {row.name for row in work.rows_of([], 1, tmp_path)} == set(CATALOGUE)
+    twice = work.rows_of(["fcn8s/4", "gallery.fcn:FCN8s(width=16)", "fcn8s/4"], 1, tmp_path)
+    assert [row.name for row in twice] == ["fcn8s/4"]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,8 @@ def test_what_is_trained_is_not_trained_again(gallery, sample):
     again = run_command("-m", "gallery", "train", "espnetv2", "--epochs", 1, "--data", sample, "--folder", folder,
                         "-p", "DEVICE", "cpu")
     assert again.status == 0 and "1 of 1 runs are finished already" in again.stderr
+    names = [row.name for row in work.finished_rows(folder)]
+    assert names == ["espnetv2", "frequency", "gallery.fcn-FCN32s-width=4"]
     assert (folder / "espnetv2/model_task1.pth").stat().st_mtime_ns == before
 
 
@@ -108,7 +112,13 @@ def test_what_is_trained_is_not_trained_again(gallery, sample):
     (["train", "sinet", "-p", "EPOCHS", "0"], "expected EPOCHS to be a whole number"),
     (["train", "sinet", "--data", "nowhere"], "expected a data folder, found none at"),
     (["train", "gallery.fcn:FCN32s(depth=3)"], "expected a network that can be made of"),
-    (["train", "gallery.none:Net", "--shrink", "2"], "expected a class Net in gallery.none"),
+    (["train", "gallery.none:Net", "--shrink", "2"], "found none called 'gallery.none'"),
+    (["train", "gallery.fcn:Net", "--shrink", "2"], "expected a class Net in gallery.fcn"),
+    (["train", "gallery.common:NUM_CLASSES"], "expected a class NUM_CLASSES in gallery.common"),
+    (["train", "gallery.fcn:FCN8s(num_classes=12)"], "expected NETWORK without num_classes"),
+    (["train", "gallery.fcn:FCN8s(width=-3)"], "expected a network that can be made of"),
+    (["train", "sinet", "-p", "BACKBONE_RATE", "-1"], "expected BACKBONE_RATE to be a number from 0 on"),
+    (["train", "unet", "-p", "WIDTH", "4"], "found WIDTH: check -p"),
     (["checkerboard", "picture.txt"], "expected a name ending in .png")])
 def test_wrong_input_is_one_line(arguments, message, tmp_path, sample, monkeypatch):
     monkeypatch.setattr(jobs, "train", lambda *_: pytest.fail("nothing may be trained"))

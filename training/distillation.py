@@ -86,7 +86,9 @@ def ask_teacher(teacher: nn.Module | Callable[[Tensor], Tensor], dataset: Segmen
         for start in range(0, len(images), batch_size):
             data = normalise(torch.from_numpy(np.array(images[start:start + batch_size])).to(device))
             logits = teacher(data) + teacher(data.flip(3)).flip(3)
-            check(logits.shape[1] == classes, f"a teacher of the data set's {classes} classes", logits.shape[1])
+            if logits.shape[1] != classes:
+                raise LabError(f"expected a teacher of the data set's {classes} classes, found one of "
+                               f"{logits.shape[1]}: train task 1 on this data, or set TEACHER = None")
             answers[start:start + batch_size] = soften(logits / 2, temperature, (h, w)).cpu().numpy()
             bar.update(len(data))
     return answers

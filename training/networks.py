@@ -4,6 +4,7 @@ import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from torch import nn
@@ -26,18 +27,17 @@ def named_network(name: str, **options: object) -> NetworkFile:
     network without weights to train.
     """
     module_name, class_name, own = parse_name(name)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise LabError(f"expected a module for NETWORK = {name!r}, found none called {error.name!r}: "
-                       "check the spelling, and that its file is there") from None
+    module = import_module(module_name, name)
     for attribute in (class_name, "load_model"):
         if not callable(getattr(module, attribute, None)):
             raise LabError(f"expected {attribute} in {module_name}, found none: check NETWORK = {name!r}")
+    if own.keys() & options.keys():
+        raise LabError(f"expected NETWORK without {', '.join(own.keys() & options.keys())}, which follows from the "
+                       f"data, found {name!r}")
     options |= own
     try:
         network = getattr(module, class_name)(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise LabError(f"expected a network that can be made of {options or 'nothing'}, found that {name} cannot "
                        f"({error})") from None
     if not isinstance(network, nn.Module):
@@ -46,6 +46,18 @@ def named_network(name: str, **options: object) -> NetworkFile:
         raise LabError(f"expected a network with weights to train, found none in NETWORK = {name!r}: "
                        "python -m gallery train scores it without training")
     return NetworkFile(network, module.load_model, Path(module.__file__))
+
+
+def import_module(module: str, name: str) -> ModuleType:
+    """The module of NETWORK = `name`. Raises LabError if there is none, or if it cannot be imported."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise LabError(f"expected a module for NETWORK = {name!r}, found none called {error.name!r}: "
+                       "check the spelling, and that its file is there") from None
+    except Exception as error:  # whatever the file does
+        raise LabError(f"expected a module for NETWORK = {name!r}, found that {module} cannot be imported "
+                       f"({type(error).__name__}: {error}): mend it there") from None
 
 
 def parse_name(name: str) -> tuple[str, str, dict]:

@@ -43,7 +43,7 @@ def prune(network: ModuleType, model: nn.Module, widths: tuple[int, ...]) -> nn.
                        f"{_text(widths)}: check --to")
     _require_float(model)
     with student_code("a network of the new widths"):
-        target = network.fold(type(model)(rung._replace(widths=tuple(widths)))).eval()
+        target = network.fold(type(model)(rung._replace(widths=tuple(widths)), num_classes=len(model.head.bias))).eval()
     pruned = copy.deepcopy(model).requires_grad_(True)
     try:
         _take_out(pruned, target)

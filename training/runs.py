@@ -36,7 +36,7 @@ from utils.terminal import run_main
 FREE_SETTINGS = ("DATA", "RESUME", "DEVICE", "MODEL", "COMPILE")
 # What a notebook's setting may be, if it has one of that name; each of HIGHEST is a number from 0 on.
 HIGHEST = {"CALIBRATE": 1, "UNCROPPED": 1, "WARM_UP": 1, "EMA": float("inf"), "DISTILL": float("inf"),
-           "WEIGHT_DECAY": float("inf")}
+           "WEIGHT_DECAY": float("inf"), "BACKBONE_RATE": float("inf")}
 CHOICES = {"LOSS_STRIDE": (1, 2, 4), "STORE": ("float32", "float16", "int8")}
 
 

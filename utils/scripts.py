@@ -32,8 +32,8 @@ def run_test(task: Task, open_evaluation: OpenEvaluation) -> None:
         keep_memory()
     where = str(args.network)
     model = load_model(args.network, args.MODEL_PATH)
-    check_output(model, where)
     loader, data = open_evaluation(args.DATA_PATH, args.split, device)
+    check_output(model, where)
     with student_code(f"a network whose work can be counted, {where}"):
         flops, size = count_flops(model), count_size(model)
     started = time.perf_counter()
@@ -68,7 +68,7 @@ def _parse(task: Task) -> argparse.Namespace:
     parser.add_argument("MODEL_PATH", nargs="?", type=Path, default=Path(task.model_file),
                         help=f"weights, a state_dict (default: {task.model_file})")
     parser.add_argument("DATA_PATH", nargs="?", default=DEFAULT_DATA,
-                        help=f"folder with leftImg8bit/ and gtFine/ (default: {DEFAULT_DATA}, or the drawn sample)")
+                        help=f"folder with Cityscapes, KITTI or CamVid (default: {DEFAULT_DATA}, or the drawn sample)")
     parser.add_argument("--network", type=Path, default=task.network_file, metavar="FILE",
                         help="network file with load_model (default: this lab's)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")

@@ -75,7 +75,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     work.add_argument("--seeds", type=_count, default=3, metavar="N", help="train with the seeds 1 to N (default: 3)")
     work.add_argument("--epochs", type=_count, metavar="N", help="epochs of each run (default: the notebook's)")
     work.add_argument("--data", type=lambda text: str(Path(text).resolve()), metavar="DIR",
-                      help="folder with leftImg8bit/ and gtFine/ (default: the notebook's)")
+                      help="folder with Cityscapes, KITTI or CamVid (default: the notebook's)")
     work.add_argument("-p", dest="settings", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                       help="a setting of the notebook, for all runs")
     work.add_argument("--jobs", type=_count, default=1, metavar="N",
