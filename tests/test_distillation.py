@@ -149,7 +149,7 @@ def test_a_teacher_answers_in_the_data_sets_classes():
     dataset = Stub(classes, (images, images[..., 0]))
     answers = ask_teacher(lambda data: torch.cat([data[:, :2], 0 * data[:, :1]], 1), dataset, 1.0, batch_size=2)
     assert answers.shape == (3, 3, 64, 128) and (answers.sum(1, dtype=int) > 250).all()
-    with pytest.raises(LabError, match="a teacher of the data set's 3 classes, found 2"):
+    with pytest.raises(LabError, match="a teacher of the data set's 3 classes, found one of 2"):
         ask_teacher(lambda data: data[:, :2], dataset, 1.0)
 
 
