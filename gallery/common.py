@@ -1,5 +1,6 @@
-"""What all files of the gallery share: the number of classes, the check of an input, bilinear resizing."""
-from torch import Tensor
+"""What files of the gallery share: number of classes, check of an input, bilinear resizing, a stride to remember."""
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 NUM_CLASSES = 8
@@ -14,3 +15,17 @@ def check_input(x: Tensor, stride: int) -> None:
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, C, h, w) to (N, C, *size), bilinear, by pixel centres (align_corners=False)."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def remember_output_stride(network: nn.Module, output_stride: int) -> None:
+    """Sets `STRIDE`, and the int64 buffer `output_stride` by which load_model finds it: the weights do not show it.
+
+    After load_state_dict the buffer tells what the layers do, not what those did that the weights come from.
+    """
+    network.STRIDE = output_stride
+    network.register_buffer("output_stride", torch.tensor(output_stride))
+    network.register_load_state_dict_post_hook(_keep_output_stride)
+
+
+def _keep_output_stride(network: nn.Module, _incompatible_keys: object) -> None:
+    network.output_stride.fill_(network.STRIDE)

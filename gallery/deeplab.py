@@ -51,7 +51,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gallery.common import NUM_CLASSES, check_input, resize
+from gallery.common import NUM_CLASSES, check_input, remember_output_stride, resize
 from gallery.resnet import ResNet18
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of the pyramid's filters, by output stride (v3, section 3.3)
@@ -109,16 +109,9 @@ class DeepLab(nn.Module):
         super().__init__()
         if output_stride not in RATES:
             raise ValueError(f"expected an output stride of {' or '.join(map(str, RATES))}, got {output_stride}")
-        self.STRIDE = output_stride
-        self.register_buffer("output_stride", torch.tensor(output_stride))  # int64; the weights do not show it
-        self.register_load_state_dict_post_hook(keep_output_stride)
+        remember_output_stride(self, output_stride)
         self.backbone = ResNet18(output_stride, width)
         self.aspp = ASPP(self.backbone.widths[-1], ASPP_WIDTH * width // WIDTH, RATES[output_stride], convolution)
-
-
-def keep_output_stride(network: DeepLab, _incompatible_keys: object) -> None:
-    """After load_state_dict: the buffer tells what the layers do, not what those did that the weights come from."""
-    network.output_stride.fill_(network.STRIDE)
 
 
 def initialise(network: DeepLab) -> None:

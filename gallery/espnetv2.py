@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUM_CLASSES = 8
+from gallery.common import NUM_CLASSES, check_input
 
 # The encoder (section 3.3). A row is a level, which starts with a strided unit: its channels, how many plain units
 # follow, and the dilations of the strided and of the plain units' branches.
@@ -186,9 +186,7 @@ class ESPNetv2(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.STRIDE or x.shape[3] % self.STRIDE:
-            raise ValueError(f"expected pictures (N, 3, H, W) with H and W divisible by {self.STRIDE}, "
-                             f"got {tuple(x.shape)}")
+        check_input(x, self.STRIDE)
         size, picture = x.shape[2:], halve(x)
         x = self.stem(x)                          # (N, 16, H/2, W/2)
         skips = []

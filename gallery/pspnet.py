@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input, resize
+from gallery.common import NUM_CLASSES, check_input, remember_output_stride, resize
 from gallery.resnet import ResNet18
 
 GRIDS = (1, 2, 3, 6)  # regions a side
@@ -73,9 +73,7 @@ class PSPNet(nn.Module):
 
     def __init__(self, num_classes: int = NUM_CLASSES, output_stride: int = 8, width: int = 64) -> None:
         super().__init__()
-        self.STRIDE = output_stride
-        self.register_buffer("output_stride", torch.tensor(output_stride))  # int64; the weights do not show it
-        self.register_load_state_dict_post_hook(keep_output_stride)
+        remember_output_stride(self, output_stride)
         self.backbone = ResNet18(output_stride, width)
         channels = self.backbone.widths[-1]
         self.pyramid = PyramidPooling(channels)
@@ -94,11 +92,6 @@ class PSPNet(nn.Module):
         x = self.backbone(x)[-1]                                # (N, 512, h, w)
         x = self.fuse(self.pyramid(x))                          # (N, 1024, h, w) -> (N, 128, h, w)
         return resize(self.classify(x), size)                   # (N, K, h, w) -> (N, K, H, W)
-
-
-def keep_output_stride(network: PSPNet, _incompatible_keys: object) -> None:
-    """After load_state_dict: the buffer tells what the layers do, not what those did that the weights come from."""
-    network.output_stride.fill_(network.STRIDE)
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NUM_CLASSES = 8
+from gallery.common import NUM_CLASSES, check_input
 
 # The encoder (section 3.3). A row is an S2-module: its channels and the (kernel, pooling) of its two branches.
 # Pooling 1 keeps the resolution; PLAIN is a depthwise 3x3 in one piece instead of a column and a row.
@@ -188,9 +188,7 @@ class SINet(nn.Module):
         self.head = nn.Conv2d(num_classes, 4 * num_classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.STRIDE or x.shape[3] % self.STRIDE:
-            raise ValueError(f"expected pictures (N, 3, H, W) with H and W divisible by {self.STRIDE}, "
-                             f"got {tuple(x.shape)}")
+        check_input(x, self.STRIDE)
         x4 = self.down4(self.stem(x))                                         # (N, K, H/4, W/4)
         x8 = self.down8(x4)                                                   # (N, 24, H/8, W/8)
         s8 = self.stage8(x8)                                                  # (N, 60, H/8, W/8)

@@ -2,7 +2,7 @@
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from oracles import undilate_first
+from oracles import parameters, undilate_first, unsettle_norms
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import SeparableConv2d
 from torch import nn
 from torch.nn import functional as F
@@ -15,22 +15,12 @@ RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # v3, section 3.3
 LAST_3X3 = 3 * 3 * 256 * 256 + 2 * 256      # a 3x3 between projection and classifier: both libraries' v3, not the paper
 
 
-def parameters(*modules) -> int:
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
-
-
 def unsettle(network):
     """Gives each batch norm numbers of its own, and the classifier weights as large as the others', in eval mode."""
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.running_var):
-                nn.init.uniform_(tensor, 0.5, 1.5)
-            for tensor in (module.bias, module.running_mean):
-                nn.init.normal_(tensor, std=0.2)
+    unsettle_norms(network)
     nn.init.normal_(network.classify.weight, std=0.1)
     nn.init.normal_(network.classify.bias, std=0.1)
-    return network.eval()
+    return network
 
 
 def copy_in_order(source: dict, target: nn.Module):

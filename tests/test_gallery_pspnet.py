@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from oracles import dilated_encoder
+from oracles import dilated_encoder, parameters, unsettle_norms
 from segmentation_models_pytorch.decoders.pspnet import decoder as smp_pspnet
 from torch import nn
 from torch.nn import functional as F
@@ -12,21 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from gallery.pspnet import PSPNet, load_model
 
 
-def parameters(module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def unsettle(network):
     """Gives each batch norm numbers of its own, in eval mode."""
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.running_var):
-                nn.init.uniform_(tensor, 0.5, 1.5)
-            for tensor in (module.bias, module.running_mean):
-                nn.init.normal_(tensor, std=0.2)
+    unsettle_norms(network)
     nn.init.normal_(network.classify.bias, std=0.1)
-    return network.eval()
+    return network
 
 
 def copy_in_order(source: nn.Module, target: nn.Module):

@@ -112,14 +112,13 @@ class CamVid(Layout):
         return [*super().key, "central rows, 2:1"]
 
 
-class CamVidIndexed(CamVid):
-    """The SegNet tutorial's shape."""
+class CamVidSplits(CamVid):
+    """The shapes with a folder of pictures for each split, and one of labels beside it, named with `beside` behind."""
 
-    holds = "train/ and trainannot/"
-    class_of_code = categories([category for _, category in INDEXED])
+    beside: str
 
     def fits(self, folder: Path) -> bool:
-        return any((folder / split).is_dir() and (folder / f"{split}annot").is_dir() for split in SPLITS)
+        return any((folder / split).is_dir() and (folder / f"{split}{self.beside}").is_dir() for split in SPLITS)
 
     def images(self, root: Path, split: str) -> list[Path]:
         return sorted((root / split).glob("*.png"))
@@ -127,30 +126,31 @@ class CamVidIndexed(CamVid):
     def where(self, split: str) -> str:
         return f"{split}/*.png"
 
+
+class CamVidIndexed(CamVidSplits):
+    """The SegNet tutorial's shape."""
+
+    beside = "annot"
+    holds = "train/ and trainannot/"
+    class_of_code = categories([category for _, category in INDEXED])
+
     def label(self, root: Path, split: str, image: Path) -> Path:
-        return existing(root / f"{split}annot" / image.name, image, "copy CamVid/ of the SegNet tutorial once more")
+        return existing(root / f"{split}{self.beside}" / image.name, image,
+                        "copy CamVid/ of the SegNet tutorial once more")
 
     def read_codes(self, path: Path) -> np.ndarray:
         return read_indices(path, len(INDEXED) - 1, {}, "use the SegNet tutorial's labels as they are")
 
 
-class CamVidColored(CamVid):
+class CamVidColored(CamVidSplits):
     """The shape with a folder of colored labels beside each split's pictures."""
 
+    beside = "_labels"
     holds = "train/ and train_labels/"
     class_of_code = categories([row.category for row in COLORED])
 
-    def fits(self, folder: Path) -> bool:
-        return any((folder / split).is_dir() and (folder / f"{split}_labels").is_dir() for split in SPLITS)
-
-    def images(self, root: Path, split: str) -> list[Path]:
-        return sorted((root / split).glob("*.png"))
-
-    def where(self, split: str) -> str:
-        return f"{split}/*.png"
-
     def label(self, root: Path, split: str, image: Path) -> Path:
-        return existing(root / f"{split}_labels" / f"{image.stem}_L.png", image, "unpack the data set once more")
+        return existing(root / f"{split}{self.beside}" / f"{image.stem}_L.png", image, "unpack the data set once more")
 
     def read_codes(self, path: Path) -> np.ndarray:
         image = open_file(path)
