@@ -4,10 +4,10 @@ Tables go to stdout, progress to stderr. Runs lie in <folder>/<name>/, or <name>
 executed notebook and log.txt.
 """
 import argparse
-import signal
 import sys
 from pathlib import Path
 
+from training.options import add_data, add_run_options, count
 from utils.lab import RUNS, LabError
 from utils.terminal import run_main
 
@@ -36,33 +36,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from gallery import work
-    from gallery.catalogue import CATALOGUE
+    from gallery.catalogue import BASELINE
     from training import jobs as runs
-    from training.headless import literal
 
     if not options.names:
         raise LabError("expected the names of networks to train, or all, found none: python -m gallery lists them")
     rows = work.rows_of([] if options.names == ["all"] else options.names, options.shrink, options.folder)
-    given = {name: literal(text) for name, text in options.settings}
-    given |= {name: value for name, value in (("EPOCHS", options.epochs), ("DATA", options.data)) if value is not None}
+    given = runs.given_settings(options)
     runs.check_folder(options.folder)
-    jobs = work.make_jobs(rows, given)
-    baseline = [row.folder for row in rows if row.network == CATALOGUE[work.FREQUENCY].network]
-    if baseline:
-        work.count_frequencies(baseline[0], work.data_of(given))
-    # Whoever ends this program so, as a server's queue does, shall not leave its runs behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        failed = runs.train(jobs, options.jobs)
-    except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C: the same command goes on from the last finished epochs", file=sys.stderr)
-        return 130
-    if failed < len(jobs) or not jobs:
-        _show(rows, options.folder, work.data_of(given))
-    if failed:
-        raise LabError(f"expected {len(jobs)} runs to finish, found {failed} that failed, in {options.folder}: see the "
-                       "lines above and their logs, then call the same command again")
-    return 0
+    recipe = work.recipe_of(given)
+    jobs = work.make_jobs(rows, given, recipe)
+    for row in rows:
+        if row.network == BASELINE:
+            work.count_frequencies(row.folder, recipe["DATA"])
+    return runs.carry_out(jobs, options.jobs, options.folder, lambda: _show(rows, options.folder, recipe["DATA"]))
 
 
 def _show(rows: list, folder: Path, data: str | None) -> None:
@@ -106,29 +93,17 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--folder", type=Path, default=RUNS / "gallery", metavar="DIR",
                         help="where the runs and the table lie (default: runs/gallery)")
-    common.add_argument("--shrink", type=_count, default=1, metavar="N",
+    common.add_argument("--shrink", type=count, default=1, metavar="N",
                         help="divide the widths of the large networks by N: 4 for a CPU (default: 1, the papers')")
-    common.add_argument("--data", type=lambda text: str(Path(text).resolve()), metavar="DIR",
-                        help="folder with pictures and labels (default: the notebook's; a table takes 8 classes)")
+    add_data(common, "folder with pictures and labels (default: the notebook's; a table takes 8 classes)")
     known = commands.add_parser("table", parents=[common], help="what each costs; mIoU where it was trained")
     known.add_argument("names", nargs="*", metavar="NETWORK", help=f"{network} (default: all)")
     known = commands.add_parser("train", parents=[common], help="train networks with task 1's notebook, one recipe")
     known.add_argument("names", nargs="*", metavar="NETWORK", help=f"{network}; or all")
-    known.add_argument("--epochs", type=_count, metavar="N", help="epochs of each run (default: the notebook's)")
-    known.add_argument("-p", dest="settings", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                       help="a setting of the notebook, for all runs")
-    known.add_argument("--jobs", type=_count, default=1, metavar="N",
-                       help="runs at once; they share the cores (default: 1)")
+    add_run_options(known)
     known = commands.add_parser("checkerboard", help="the picture of what transposed convolutions leave behind")
     known.add_argument("out", nargs="?", type=Path, default=Path("checkerboard.png"), metavar="OUT.png")
     return parser.parse_args(arguments)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
-    return number
 
 
 if __name__ == "__main__":

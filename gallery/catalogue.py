@@ -41,6 +41,8 @@ CATALOGUE = {
     "segformer": Entry("gallery.segformer:SegFormerB0", "Xie et al. 2021", "attention, and a head of linear layers"),
 }
 
+BASELINE = CATALOGUE[FREQUENCY].network  # nothing of it is trained
+
 
 def find(name: str) -> tuple[str, str]:
     """What a network of the catalogue, or one given as module:Class(...), is called here, and its NETWORK.

@@ -1,5 +1,4 @@
 """Trains networks of the gallery with task 1's notebook, one recipe for all, and gathers what they came to."""
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ from dataset.batches import Batches
 from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data
 from figures.answers import show_answers
-from gallery.catalogue import CATALOGUE, FREQUENCY, find, shrink
+from gallery.catalogue import BASELINE, CATALOGUE, FREQUENCY, find, shrink
 from gallery.frequency import ClassFrequency
 from gallery.measure import Cost, measure
 from training.frontier.ladder import table
-from training.jobs import Job, all_settings, as_json, read_result
-from training.networks import named_network, parse_name
-from training.runs import FREE_SETTINGS, check_settings, save_weights
+from training.jobs import Job, all_settings, make_job, read_result
+from training.networks import import_module, named_network, parse_name
+from training.runs import check_settings, save_weights
 from utils.evaluation import evaluate, load_model, predict, student_code
 from utils.files import replacing, write_json
 from utils.lab import INPUT_SIZE, ROOT, TASKS, LabError
@@ -59,30 +58,25 @@ def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
     return list(rows.values())
 
 
-def make_jobs(rows: Sequence[Row], given: dict) -> list[Job]:
-    """A run for each row but the baseline's. Raises LabError for unknown settings, missing data, no such network."""
+def recipe_of(given: dict) -> dict:
+    """The notebook's settings with those `given`, DATA the folder itself. Raises LabError for wrong ones, no data."""
     recipe = all_settings(ROOT / TASK.notebook, given, NEEDED, OWN)
     check_settings(recipe)
-    root = find_data(recipe["DATA"]).resolve()
+    return {**recipe, "DATA": str(find_data(recipe["DATA"]).resolve())}
+
+
+def make_jobs(rows: Sequence[Row], given: dict, recipe: dict) -> list[Job]:
+    """A run for each row but the baseline's, with what recipe_of says. Raises LabError for what is no network."""
+    root = recipe["DATA"]
     data = SegmentationDataset(root, "train", cache=False)
     made = []
     for row in rows:
-        if row.network == CATALOGUE[FREQUENCY].network:
-            continue
-        network = named_network(row.network, num_classes=len(data.classes)).network
-        own = as_json({**given, "NETWORK": row.network, "DATA": str(root), "RUN": str(row.folder),
-                       "MODEL": str(row.folder / TASK.model_file)})
-        whole = {**as_json(recipe), **own}
-        asked = {"settings": {name: value for name, value in whole.items() if name not in (*FREE_SETTINGS, "RUN")},
-                 "data": data.fingerprint, "parameters": sum(part.numel() for part in network.parameters())}
-        made.append(Job(row.name, TASK, row.folder, own, asked, whole["EPOCHS"],
-                        {"network": row.network, "root": str(root)}, scored=False))
+        if row.network != BASELINE:
+            network = named_network(row.network, num_classes=len(data.classes)).network
+            asked = {"data": data.fingerprint, "parameters": sum(part.numel() for part in network.parameters())}
+            made.append(make_job(row.name, TASK, row.folder, {**given, "NETWORK": row.network, "DATA": root}, recipe,
+                                 asked, {"network": row.network, "root": root}, scored=False))
     return made
-
-
-def data_of(given: dict) -> str | None:
-    """DATA as the runs get it: given, or the notebook's."""
-    return all_settings(ROOT / TASK.notebook, given, NEEDED, OWN)["DATA"]
 
 
 def finished_rows(folder: Path) -> list[Row]:
@@ -92,9 +86,8 @@ def finished_rows(folder: Path) -> list[Row]:
             if "network" in result and not place.name.endswith(".previous")]
 
 
-def count_frequencies(folder: Path, data: str | None) -> None:
+def count_frequencies(folder: Path, root: str) -> None:
     """The baseline: counted on the training pictures, scored on the validation pictures, left in `folder`."""
-    root = find_data(data).resolve()
     train_set, val_set = SegmentationDataset(root, "train"), SegmentationDataset(root, "val")
     classes = len(train_set.classes)
     network = ClassFrequency.from_targets(train_set.arrays[1], classes)
@@ -102,7 +95,7 @@ def count_frequencies(folder: Path, data: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(network, folder / TASK.model_file)
     write_json(folder / "result.json", {
-        "network": CATALOGUE[FREQUENCY].network, "root": str(root), "miou": metric.miou(), "epochs": 0,
+        "network": BASELINE, "root": root, "miou": metric.miou(), "epochs": 0,
         "training_seconds": 0, "data": train_set.fingerprint})
     print(f"{FREQUENCY}: mIoU {metric.miou():.4f}, nothing trained", file=sys.stderr)
 
@@ -125,7 +118,7 @@ def show(rows: Sequence[Row], num_classes: int) -> str:
 
 
 def _make(network: str, num_classes: int) -> torch.nn.Module:
-    if network == CATALOGUE[FREQUENCY].network:
+    if network == BASELINE:
         return ClassFrequency(num_classes=num_classes)
     return named_network(network, num_classes=num_classes).network
 
@@ -159,7 +152,7 @@ def draw_predictions(rows: Sequence[Row], path: Path) -> bool:
     data, target = Batches(val_set, len(chosen)).take(chosen)
     answers = [("label", target)]
     for row, result in trained:
-        module = importlib.import_module(parse_name(row.network)[0])
+        module = import_module(parse_name(row.network)[0], row.network)
         network = load_model(Path(module.__file__), row.folder / TASK.model_file).eval()
         label = f"{row.name}, {result['miou']:.3f}"
         answers.append((label, predict(network, data, row.name, num_classes=len(val_set.classes))))

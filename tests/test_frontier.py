@@ -168,7 +168,7 @@ def trained(monkeypatch, tmp_path, sample):
     """Runs `train` on one rung with the fake notebook, in this process; returns its status and each run's log."""
     monkeypatch.setattr(jobs, "POLL", 0.02)
     monkeypatch.setattr(jobs, "score_command", lambda job, figures: [sys.executable, "-c", SCORE, str(figures)])
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(jobs.signal, "signal", lambda *_: None)
 
     def train(*arguments: object, epochs: int = 3, fails: int = 0, name: str = "train") -> SimpleNamespace:
         monkeypatch.setattr(jobs, "notebook_command", lambda job, settings: [

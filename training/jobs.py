@@ -1,4 +1,5 @@
 """Trains: each run a notebook in a process of its own, several at once, one bar over all, never the same twice."""
+import argparse
 import ast
 import contextlib
 import json
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from training.compare import read_run
 from training.headless import literal
+from training.runs import FREE_SETTINGS
 from utils.files import write_json
 from utils.lab import ROOT, LabError, Task
 from utils.machine import available_cores
@@ -80,7 +82,24 @@ def all_settings(notebook: Path, given: dict, needed: Sequence[str], barred: Seq
     return {**settings, **given}
 
 
-def as_json(settings: dict) -> dict:
+def given_settings(options: argparse.Namespace) -> dict:
+    """The settings of a command line, as training.options asks for them."""
+    given = {name: literal(text) for name, text in options.settings}
+    return given | {name: value for name, value in (("EPOCHS", options.epochs), ("DATA", options.data))
+                    if value is not None}
+
+
+def make_job(name: str, task: Task, folder: Path, own: dict, recipe: dict, asked: dict, about: dict,
+             scored: bool = True) -> Job:
+    """The job of a run in `folder`: its `own` settings, known again by these within the `recipe`'s and by `asked`."""
+    # RUN is taken as it is where it is a whole path.
+    own = _as_json({**own, "RUN": str(folder), "MODEL": str(folder / task.model_file)})
+    whole = {**_as_json(recipe), **own}
+    settings = {name: value for name, value in whole.items() if name not in (*FREE_SETTINGS, "RUN")}
+    return Job(name, task, folder, own, {"settings": settings, **asked}, whole["EPOCHS"], about, scored)
+
+
+def _as_json(settings: dict) -> dict:
     """Lists for tuples, as a tuple reaches a notebook as text."""
     return json.loads(json.dumps(settings))
 
@@ -220,6 +239,23 @@ def train(jobs: Sequence[Job], slots: int) -> int:
                 for run in running:
                     run.close(PATIENCE)
     return failed
+
+
+def carry_out(jobs: Sequence[Job], slots: int, folder: Path, show: Callable[[], object]) -> int:
+    """`train` as a command: shows what came of it, and returns its status; raises LabError if a run failed."""
+    # Whoever ends this program so, as a server's queue does, shall not leave its runs behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        failed = train(jobs, slots)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C: the same command goes on from the last finished epochs", file=sys.stderr)
+        return 130
+    if failed < len(jobs) or not jobs:
+        show()
+    if failed:
+        raise LabError(f"expected {len(jobs)} runs to finish, found {failed} that failed, in {folder}: see the lines "
+                       "above and their logs, then call the same command again")
+    return 0
 
 
 def _ended(run: Running, reason: str) -> str:

@@ -8,8 +8,8 @@ from dataset.dataset import SegmentationDataset
 from dataset.reader import find_data, require_lab_classes
 from training import jobs
 from training.frontier.ladder import Cost, Ladder
-from training.jobs import Job, as_json
-from training.runs import FREE_SETTINGS, check_settings
+from training.jobs import Job, make_job
+from training.runs import check_settings
 from utils.lab import ROOT, TASKS, LabError
 
 NOTEBOOK = ROOT / TASKS[2].notebook
@@ -109,16 +109,11 @@ def make_jobs(rows: Sequence[Row], seeds: int, given: dict, folder: Path) -> lis
     for seed in range(1, seeds + 1):
         for row in rows:
             place = folder.resolve() / row.folder / f"seed-{seed}"
-            # RUN is taken as it is where it is a whole path.
-            own = as_json({**given, **row.changes, "RUNG": row.rung, "SEED": seed, "DATA": str(root),
-                           "RUN": str(place), "MODEL": str(place / TASKS[2].model_file)})
-            whole = {**as_json(recipe), **own}
-            free = (*FREE_SETTINGS, "RUN")
-            asked = {"settings": {name: value for name, value in whole.items() if name not in free},
-                     "data": fingerprint, "macs": row.cost.macs, "parameters": row.cost.parameters}
+            asked = {"data": fingerprint, "macs": row.cost.macs, "parameters": row.cost.parameters}
             about = {"row": row.name, "lever": row.lever, "base": row.base, "changes": row.changes,
-                     "rung": own["RUNG"], "seed": seed}
-            made.append(Job(f"{row.name} seed {seed}", TASKS[2], place, own, asked, whole["EPOCHS"], about))
+                     "rung": row.rung, "seed": seed}
+            own = {**given, **row.changes, "RUNG": row.rung, "SEED": seed, "DATA": str(root)}
+            made.append(make_job(f"{row.name} seed {seed}", TASKS[2], place, own, recipe, asked, about))
     return made
 
 
