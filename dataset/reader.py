@@ -31,19 +31,23 @@ class Pair(NamedTuple):
 
 
 def find_data(path: str | Path | None = None) -> Path:
-    """The folder to read: `path`, or, for None and ./data, the sample when no data is there (said on stderr).
+    """The folder to read: `path`, or, for None and ./data, what lies in a folder in it, or else the sample.
 
-    Where a data set's own folder has a name, such as VOCdevkit/VOC2012, `path` may be the folder around that. The
-    sample is drawn if it is not there yet. Raises LabError for a folder without data or with more than one set.
+    Which of these two is said on stderr; the sample is drawn if it is not there yet. Where a data set's own folder has
+    a name, such as VOCdevkit/VOC2012, `path` may be the folder around that. Raises LabError for a folder without data
+    or with more than one set.
     """
     root = Path(path or DEFAULT_DATA)
     if _fitting(root):
         return root
     inside = [root / name for layout in LAYOUTS for name in layout.inside if _fits(layout, root / name)]
     below = list(dict.fromkeys([*inside, *_data_below(root)]))
-    if inside and len(below) == 1:
+    default = root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA)
+    if len(below) == 1 and (inside or default):
+        if not inside:
+            print(f"using the {_fitting(below[0]).name} in {below[0]}", file=bar_stream())
         return below[0]
-    if not inside and root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
+    if default and not below:
         print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {os.path.relpath(SAMPLE_DATA)}",
               file=bar_stream())
         return draw_sample(SAMPLE_DATA)

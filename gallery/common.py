@@ -6,10 +6,17 @@ from torch.nn import functional as F
 NUM_CLASSES = 8
 
 
-def check_input(x: Tensor, stride: int) -> None:
-    """Raises ValueError unless `x` is a batch of pictures (N, 3, H, W) whose sides divide by `stride`."""
+def check_input(x: Tensor, stride: int, fewest: int = 1) -> None:
+    """Raises ValueError unless `x` is a batch of pictures (N, 3, H, W) whose sides divide by `stride`.
+
+    fewest: the least N: 2 for a network in training with batch norm behind a mean over the whole picture, where one
+    picture has one value a channel, and no variance.
+    """
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % stride or x.shape[3] % stride:
         raise ValueError(f"expected pictures (N, 3, H, W) with H and W divisible by {stride}, got {tuple(x.shape)}")
+    if len(x) < fewest:
+        raise ValueError(f"expected at least {fewest} pictures in each step of the training, got {len(x)}: choose a "
+                         "BATCH_SIZE that leaves no single picture at the end of an epoch")
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

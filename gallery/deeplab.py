@@ -137,7 +137,7 @@ class DeepLabV3(DeepLab):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.STRIDE)
+        check_input(x, self.STRIDE, fewest=2 if self.training else 1)
         size = x.shape[2:]
         x = self.aspp(self.backbone(x)[-1])                                 # (N, 256, h, w)
         return resize(self.classify(x), size)                               # (N, K, h, w) -> (N, K, H, W)
@@ -158,7 +158,7 @@ class DeepLabV3Plus(DeepLab):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.STRIDE)
+        check_input(x, self.STRIDE, fewest=2 if self.training else 1)
         size = x.shape[2:]
         _, fine, *_, coarse = self.backbone(x)
         x, fine = self.aspp(coarse), self.skip(fine)                        # (N, 256, h, w), (N, 48, H/4, W/4)

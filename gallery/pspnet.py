@@ -87,7 +87,7 @@ class PSPNet(nn.Module):
         nn.init.zeros_(self.classify.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.STRIDE)
+        check_input(x, self.STRIDE, fewest=2 if self.training else 1)
         size = x.shape[2:]
         x = self.backbone(x)[-1]                                # (N, 512, h, w)
         x = self.fuse(self.pyramid(x))                          # (N, 1024, h, w) -> (N, 128, h, w)

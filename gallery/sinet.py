@@ -188,7 +188,7 @@ class SINet(nn.Module):
         self.head = nn.Conv2d(num_classes, 4 * num_classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.STRIDE)
+        check_input(x, self.STRIDE, fewest=2 if self.training else 1)
         x4 = self.down4(self.stem(x))                                         # (N, K, H/4, W/4)
         x8 = self.down8(x4)                                                   # (N, 24, H/8, W/8)
         s8 = self.stage8(x8)                                                  # (N, 60, H/8, W/8)

@@ -41,7 +41,7 @@ class Row(NamedTuple):
 def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
     """The rows for `names` (none: the whole catalogue), large networks with a `divisor`-th of the paper's widths.
 
-    "unet/8" has a divisor of its own. Raises LabError for a name that is no network.
+    "unet/8" has a divisor of its own. Raises LabError for a name that is no network, or one with nothing to divide.
     """
     rows: dict[Path, Row] = {}
     for text in dict.fromkeys(names or CATALOGUE):
@@ -50,6 +50,9 @@ def rows_of(names: Sequence[str], divisor: int, folder: Path) -> list[Row]:
             raise LabError(f"expected a whole number behind the stroke, as in unet/8, found {text!r}")
         name, network = find(short)
         smaller = shrink(network, int(own or divisor))
+        if smaller == network and int(own or 1) > 1:
+            raise LabError(f"expected a network with a width to divide by {own}, found {short}, which its paper makes "
+                           f"that small: write {short}")
         if smaller != network:
             name += f"/{own or divisor}"
         row = Row(name, smaller, folder.resolve() / name.replace("/", "-"))

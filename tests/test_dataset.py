@@ -1,6 +1,7 @@
 """The reader against pixels worked out by hand, and every kind of bad file."""
 import hashlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def test_default_data_is_the_sample_and_says_so(tmp_path, monkeypatch, capsys, s
     monkeypatch.setattr("dataset.reader.draw_sample", lambda root: root)
     assert find_data(None) == sample == find_data("./data")
     assert "no Cityscapes in ./data" in capsys.readouterr().err
+    (tmp_path / "data" / "kitti" / "training" / "image_2").mkdir(parents=True)
+    (tmp_path / "data" / "kitti" / "training" / "semantic").mkdir()
+    assert find_data(None) == find_data("./data") == Path("data/kitti")
+    assert f"using the KITTI in {Path('data/kitti')}" in capsys.readouterr().err
+    (tmp_path / "data" / "city" / "leftImg8bit").mkdir(parents=True)
+    with expect("expected one data set, found 2 in data: pass data.city or data.kitti"):
+        find_data(None)
     (tmp_path / "data" / "leftImg8bit").mkdir(parents=True)
     assert find_data(None).resolve() == (tmp_path / "data").resolve()
 

@@ -52,6 +52,17 @@ def test_gradients_reach_every_parameter(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_one_picture_a_step_trains_or_is_refused_in_words(name):
+    network = build(name).train()
+    data = torch.randn(1, 3, 2 * network.STRIDE, 4 * network.STRIDE)
+    if name.startswith(("deeplab", "pspnet", "fast-scnn", "sinet")):  # whose batch norms see one value a channel
+        with pytest.raises(ValueError, match=r"at least 2 pictures .* got 1: choose a BATCH_SIZE"):
+            network(data)
+    else:
+        network(data).sum().backward()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_each_picture_is_judged_by_itself(name):
     network = build(name).double().eval()  # float32's last digits differ with the size of the batch
     data = torch.randn(2, 3, 64, 128).double()

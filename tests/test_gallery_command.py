@@ -106,6 +106,7 @@ def test_what_is_trained_is_not_trained_again(gallery, sample):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["train"], "expected the names of networks to train, or all, found none"),
     (["train", "unet/0"], "expected a whole number behind the stroke"),
+    (["train", "enet/4"], "expected a network with a width to divide by 4, found enet"),
     (["train", "alexnet"], "expected a network of frequency, encoder-decoder"),
     (["nonsense"], "found 'nonsense'"),
     (["train", "sinet", "-p", "NETWORK", "x"], "found NETWORK: check -p"),

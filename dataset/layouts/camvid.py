@@ -152,6 +152,10 @@ class CamVidColored(CamVidSplits):
     def label(self, root: Path, split: str, image: Path) -> Path:
         return existing(root / f"{split}{self.beside}" / f"{image.stem}_L.png", image, "unpack the data set once more")
 
+    @property
+    def key(self) -> list:
+        return [*super().key, [row.color for row in COLORED]]
+
     def read_codes(self, path: Path) -> np.ndarray:
         image = open_file(path)
         if image.mode not in ("RGB", "RGBA"):
