@@ -1,15 +1,19 @@
-"""Another network in place of the notebook's own, by its name: "gallery.fcn:FCN32s(width=16)"."""
+"""The network of a notebook: another one by its name, "gallery.fcn:FCN32s(width=16)"; whether it can be handed in."""
 import ast
 import importlib
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
-from utils.lab import LabError
+from training.distributed import is_main
+from utils.evaluation import load_model
+from utils.lab import INPUT_SIZE, LabError
 
 
 class NetworkFile(NamedTuple):
@@ -72,3 +76,26 @@ def parse_name(name: str) -> tuple[str, str, dict]:
     except (AttributeError, SyntaxError, ValueError):
         raise LabError("expected a network as module:Class or module:Class(name=value), such as "
                        f"gallery.fcn:FCN32s(width=16), found {name!r} in NETWORK") from None
+
+
+def check_saving(network: nn.Module, network_file: Path) -> None:
+    """Saves the weights and reads them back by the file's `load_model`, as the test script will after the training.
+
+    network: as it will be saved (folded, stored), trained or not. Raises LabError if load_model cannot read the
+    weights, or makes of them a network with other logits: found out now, it costs no training.
+    """
+    if not is_main():
+        return
+    device, mode = next(network.parameters()).device, network.training
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "untrained.pth"
+        torch.save(network.state_dict(), path)
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn; the training goes on as without this
+            loaded = load_model(network_file, path).to(device)
+    data = torch.randn(1, 3, *INPUT_SIZE, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode():
+        expected, found = network.eval()(data), loaded(data)
+    network.train(mode)
+    if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-2, atol=1e-3):
+        raise LabError(f"expected load_model in {network_file} to give back the network that was saved, found one with "
+                       "other logits: build the same network there, and load all its weights")
