@@ -16,7 +16,7 @@ from dataset.layouts.base import Layout, open_file
 from dataset.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIXES  # noqa: F401, for those who write in this layout
 from dataset.sample import draw_sample
 from utils.classes import LAB_CLASSES
-from utils.lab import DEFAULT_DATA, INPUT_SIZE, SAMPLE_DATA, SPLITS, LabError
+from utils.lab import DEFAULT_DATA, INPUT_SIZE, ROOT, SAMPLE_DATA, SPLITS, LabError
 from utils.terminal import bar_stream
 
 KNOWN = ", or ".join(f"{layout.holds} ({layout.name})" for layout in LAYOUTS)
@@ -31,26 +31,33 @@ class Pair(NamedTuple):
 
 
 def find_data(path: str | Path | None = None) -> Path:
-    """The folder to read: `path`, or, for None and ./data, what lies in a folder in it, or else the sample.
+    """The folder to read: what `present_data` finds, or the sample (said on stderr), drawn if it is not there yet."""
+    root = present_data(path)
+    if root is None:
+        print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {os.path.relpath(SAMPLE_DATA)}",
+              file=bar_stream())
+        root = draw_sample(SAMPLE_DATA)
+    return root
 
-    Which of these two is said on stderr; the sample is drawn if it is not there yet. Where a data set's own folder has
-    a name, such as VOCdevkit/VOC2012, `path` may be the folder around that. Raises LabError for a folder without data
-    or with more than one set.
+
+def present_data(path: str | Path | None = None) -> Path | None:
+    """The folder to read: `path`, or, for None and ./data, also a folder in it (said on stderr); None if none is there.
+
+    Where a data set's own folder has a name, such as VOCdevkit/VOC2012, `path` may be the folder around that. Raises
+    LabError for a folder with more than one set, and for another than ./data without any.
     """
     root = Path(path or DEFAULT_DATA)
     if _fitting(root):
         return root
     inside = [root / name for layout in LAYOUTS for name in layout.inside if _fits(layout, root / name)]
     below = list(dict.fromkeys([*inside, *_data_below(root)]))
-    default = root.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA)
+    default = root.resolve() in (Path(DEFAULT_DATA).resolve(), (ROOT / DEFAULT_DATA).resolve(), SAMPLE_DATA)
     if len(below) == 1 and (inside or default):
         if not inside:
             print(f"using the {_fitting(below[0]).name} in {below[0]}", file=bar_stream())
         return below[0]
     if default and not below:
-        print(f"no Cityscapes in {DEFAULT_DATA}: using the lab's drawn sample, {os.path.relpath(SAMPLE_DATA)}",
-              file=bar_stream())
-        return draw_sample(SAMPLE_DATA)
+        return None
     if not root.is_dir():
         raise LabError(f"expected a data folder, found none at {root}: pass the folder that holds {KNOWN}")
     if len(below) > 1:

@@ -14,17 +14,21 @@ from utils.lab import DEFAULT_DATA, ROOT, SAMPLE_DATA, TASKS
 
 
 def find_present_data(path: Path | None) -> Path | None:
-    """The data to score on: `path`, or Cityscapes in ./data, or the sample if it has been drawn, or None.
+    """The data to score on: `path`, or what lies in ./data, or the sample if it has been drawn, or None.
 
-    Nothing is drawn here. Raises LabError if `path` holds no data.
+    Nothing is drawn here. Raises LabError if `path` holds no data, and if ./data holds more than one set.
     """
-    from dataset.reader import find_data, list_split, scored_split
+    from dataset.reader import find_data, layout_of, list_split, present_data, scored_split
+    from utils.classes import LAB_CLASSES
 
     if path is not None:
         root = find_data(path)
         list_split(root, scored_split(root))  # raises for a folder without labels
         return root
-    return next((root for root in (ROOT / DEFAULT_DATA, SAMPLE_DATA) if (root / "leftImg8bit").is_dir()), None)
+    root = present_data(ROOT / DEFAULT_DATA)
+    if root and layout_of(root).classes == LAB_CLASSES:
+        return root
+    return SAMPLE_DATA if (SAMPLE_DATA / "leftImg8bit").is_dir() else None
 
 
 def examine(handin: Handin, data: Path | None = None, seconds: float = 15.0) -> Iterator[Finding]:

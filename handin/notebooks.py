@@ -9,7 +9,7 @@ import nbformat
 from handin.findings import DoubtError
 from utils.lab import LabError
 
-RUN_ALL = "choose Restart Kernel and Run All Cells, then save"
+RUN_ALL = "choose Restart Kernel and Run All Cells (with RESUME = True a finished run is not trained again), then save"
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:

@@ -111,7 +111,9 @@ def _judge_figures(task: Task, stages: Iterator[dict], name: str, data: Path | N
         text += f"; FoM {'unranked' if fom is None else f'{fom:.6e}'}"
     if score["miou"] < task.miou:
         yield Finding("WARN", subject, f"expected at least {task.miou}, found {text}: "
-                                       + ("score them all with --all" if some else "train longer, or on more"))
+                                       + ("score them all with --all" if some else
+                                          "pass --data, if you have Cityscapes" if score["sample"] else
+                                          "train longer, or on more"))
     else:
         yield Finding("OK", subject, text)
 

@@ -44,7 +44,10 @@ class Rung(NamedTuple):
 
 
 def rungs() -> dict[str, Rung]:
-    """The ladder's networks by name, from the safest to the smallest."""
+    """The ladder's networks by name, from the safest to the smallest.
+
+    One is called `safe`: what `LowComplexityNet()` builds, and the notebook trains unless told otherwise.
+    """
     ### BEGIN SOLUTION task 2: the table of networks
     return {
         #                widths       blocks     refine  context
@@ -322,10 +325,10 @@ def fold(network: nn.Module) -> nn.Module:
 class Stored(nn.Module):
     """A convolution whose weights are held in 8 bits: integers -127..127, and a step size for each of its filters.
 
-    A filter's largest weight is 127 of its steps, and each weight the nearest multiple (the symmetric scheme of Jacob
-    et al., "Quantization and training of neural networks", 2018); steps and biases are float16. `stored` is the
-    convolution with its weights as they are held. It gets float32 ones for the time that it computes, and no longer:
-    the multiply-accumulates stay what they were, and the bytes are those of the integers.
+    A filter's largest weight is 127 of its steps, and each weight the nearest multiple (the symmetric scheme, per
+    filter, of Krishnamoorthi, "Quantizing deep convolutional networks", 2018); steps and biases are float16. `stored`
+    is the convolution with its weights as they are held. It gets float32 ones for the time that it computes, and no
+    longer: the multiply-accumulates stay what they were, and the bytes are those of the integers.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:

@@ -33,6 +33,7 @@ from utils.terminal import run_main
 def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> Path:
     """Executes `notebook` in its own folder with `settings` and returns the path of the executed copy.
 
+    output: without it the copy goes to runs/, under the notebook's name, or its RUN's where that is not the notebook's.
     Prints what the cells print while they run. Raises LabError for a missing notebook, an unknown setting, and
     whatever LabError a cell raises; any other exception of a cell is a SystemExit with the cell's traceback.
     """
@@ -43,7 +44,8 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     unknown = [name for name in settings if name not in known]
     if unknown:
         raise LabError(f"expected settings of {notebook.name} ({', '.join(known)}), found {unknown[0]}: check -p")
-    output = output or RUNS / notebook.name
+    own = settings.get("RUN", default := literal(known["RUN"]["default"]) if "RUN" in known else None)
+    output = output or RUNS / (notebook.name if own == default else f"{Path(own).name}.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     if rank == 0:
@@ -77,7 +79,8 @@ def _execute(notebook: Path, output: Path, settings: dict, folder: Path, stdout:
                          + colors.sub("", "\n".join(error.traceback))) from None
     except DeadKernelError:
         raise LabError(f"expected {notebook.name} to run to its end, found its kernel killed, most often for want of "
-                       "memory: lower BATCH_SIZE or WIDTH, then go on with -p RESUME True") from None
+                       "memory: free some and go on with -p RESUME True, or start anew with a lower BATCH_SIZE or WIDTH"
+                       ) from None
     finally:
         for stream in streams.values():
             stream.finish(whole)
@@ -128,7 +131,8 @@ def main() -> None:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("-p", dest="settings", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="override a setting of the notebook's settings cell")
-    parser.add_argument("-o", dest="output", type=Path, metavar="FILE", help="executed copy (default: runs/<notebook>)")
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE",
+                        help="executed copy (default: runs/<notebook>, or runs/<RUN>.ipynb for another RUN)")
     args = parser.parse_args()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     # torchrun ends its processes so when one of them failed; the kernel must end with this one

@@ -268,6 +268,9 @@ def _ended(run: Running, reason: str) -> str:
 
 def _move_aside(folder: Path) -> None:
     previous = folder.with_name(folder.name + ".previous")
+    if (previous / "result.json").is_file():
+        raise LabError(f"expected to move the older run in {folder} to {previous}, found a finished one there too: "
+                       "check --data, --epochs and -p, move it away, or choose another --folder")
     try:
         if previous.exists():
             shutil.rmtree(previous)

@@ -98,4 +98,5 @@ def check_saving(network: nn.Module, network_file: Path) -> None:
     network.train(mode)
     if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-2, atol=1e-3):
         raise LabError(f"expected load_model in {network_file} to give back the network that was saved, found one with "
-                       "other logits: build the same network there, and load all its weights")
+                       "other logits: build the same network there and load all its weights; if you changed the file "
+                       "since it was imported, restart the kernel")

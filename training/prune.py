@@ -3,9 +3,10 @@
     python -m training.prune model_task2.pth --to 14/20/36 --out pruned.pth
     python -m training.headless Lab05_segmentation_task2.ipynb -p START pruned.pth -p EPOCHS 60
 
-What a channel is worth is the L2 norm of all weights that make it or use it (Li et al., "Pruning filters for efficient
-ConvNets", 2017). Sums and depthwise convolutions tie layers together: a channel leaves all of a stage's layers or none
-(Fang et al., "DepGraph: towards any structural pruning", 2023, whose library, torch-pruning, finds these groups). So
+What a channel is worth is the L2 norm of all weights that make it or use it, as in Fang et al., "DepGraph: towards any
+structural pruning" (2023); Li et al., "Pruning filters for efficient ConvNets" (2017), take the L1 norm of the filter
+that makes it alone. Sums and depthwise convolutions tie layers together: a channel leaves all of a stage's layers or
+none (torch-pruning, the library of Fang et al., finds these groups). So
 that the result is a row of the network's own table again, its layers get exactly the shapes that a network of the new
 widths has, and `load_model` builds it from the file.
 

@@ -28,7 +28,7 @@ from training.distributed import is_main, shard
 from training.surroundings import describe_machine, describe_versions, random_states, set_random_state
 from utils.classes import LAB_CLASSES, Classes
 from utils.files import replacing, write_json
-from utils.lab import RUNS, LabError
+from utils.lab import RUNS, LabError, Task
 from utils.metric import ConfusionMatrix, Pixels
 from utils.terminal import run_main
 
@@ -47,6 +47,12 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     """
     if is_main():
         _save(path, {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+
+
+def weights_file(task: Task, run: str) -> str:
+    """Where a run's best weights go: to the file that is handed in for task1 or task2, beside it for other names."""
+    name = Path(run).name
+    return task.model_file if name == f"task{task.number}" else f"{Path(task.model_file).stem}-{name}.pth"
 
 
 def check_settings(settings: dict) -> None:

@@ -135,7 +135,7 @@ def memory_advice(network: nn.Module, precision: Precision, batch_size: int, wid
     settings = f"BATCH_SIZE {batch_size}" + (f" at WIDTH {width}" if width else "")
     advice = f"BATCH_SIZE {fits} fits" if fits else "not even one picture fits: free it, or take a smaller network"
     raise LabError(f"expected {settings} to fit in {_memory(precision.device)}, found it full: {advice}"
-                   f"{', or lower WIDTH' if width else ''}; RESUME = True goes on from the last epoch") from None
+                   f"{', or lower WIDTH' if width else ''}; RESUME = True needs unchanged settings") from None
 
 
 def _fitting_batch(network: nn.Module, precision: Precision, batch_size: int) -> int:
