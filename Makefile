@@ -16,7 +16,7 @@ SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)") $(if $(RESUME
 
 ### BEGIN HIDDEN
 # Two files of tests at a time, which is what two cores do best; PARALLEL= runs them one by one.
-PARALLEL = -n 2 --dist loadfile
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 ### END HIDDEN
 .PHONY: lab test setup clean
 .DELETE_ON_ERROR:

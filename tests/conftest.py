@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is loaded, see utils/__init__.py
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # so too: two files of tests run at a time, and share the cores
+os.environ.pop("LAB_CACHE", None)  # a class's cache is no place for the tests' pictures
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(ROOT))
 
+# The files that take longest, the longest first: what starts last ends last, with one of two workers idle.
+LONGEST = [f"test_{name}.py" for name in (
+    "handin", "benchmarks", "attacks", "scripts", "notebooks", "handin_networks", "distributed", "trials", "class",
+    "grade", "sample", "gallery_command", "release", "sandbox", "training", "report_figures", "frontier", "cache",
+    "runs", "page_in_browser")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 def run_command(*arguments: object, cwd: Path = ROOT, timeout: float = 300, **environment: str) -> SimpleNamespace:
     """Runs `python ARGUMENTS` with the lab on the path; returns its status, stdout and stderr."""
@@ -25,6 +38,22 @@ def run_command(*arguments: object, cwd: Path = ROOT, timeout: float = 300, **en
                           encoding="utf-8", timeout=timeout, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
     return SimpleNamespace(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """`run_command` for a command's `main`, in this process: for all that is not about the process itself."""
+    from utils.terminal import run_main
+
+    def run(main: Callable, *arguments: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_main(main)
+        shown = capsys.readouterr()
+        return SimpleNamespace(status=ended.value.code or 0, stdout=shown.out, stderr=shown.err)
+
+    return run
 
 
 def assert_one_line_error(result: SimpleNamespace, *parts: str, stdout: str = "") -> None:
