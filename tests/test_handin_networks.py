@@ -4,7 +4,7 @@ import torch
 from conftest import ROOT, load_file
 from test_handin_files import save_from_gpu
 
-from handin import trial
+from handin import probe, trial
 from handin.trial import try_network
 from utils.complexity import count_flops, count_size
 from utils.lab import TASKS
@@ -78,18 +78,36 @@ def test_scoring_stops_when_the_time_is_over(small, sample):
     ("from utils.lab import NUM_CLASSES\n" + SMALL, "No module named 'utils' in line 1"),
     ("from network.network import UNet\n" + SMALL, "No module named 'network' in line 1"),
     ("config = open('config.json').read()\n" + SMALL, "No such file or directory: 'config.json' in line 1"),
+    (SMALL + "net = Net().cuda()\n", "in line 15: it must run without a GPU"),
+    (SMALL + "import os; os._exit(0)\n", "found the process gone with status 0")])
+def test_files_that_cannot_be_imported_alone(small, source, words):
+    assert_not_imported(small(source), words)
+
+
+@pytest.mark.parametrize(("source", "words"), [
     ("print('hello')\n" + SMALL, "found 'hello' from"),
     (SMALL + "net = Net()\nnet(torch.ones(1, 3, 8, 8)).sum().backward()\n", "found training in line 16"),
     (SMALL + "torch.save(Net().state_dict(), 'new.pth')\n", "found new.pth left by"),
-    (SMALL + "net = Net().cuda()\n", "in line 15: it must run without a GPU"),
     (SMALL + "import sys; sys.exit(3)\n", "found SystemExit: 3 in line 15"),
     (SMALL + "1 / 0\n", "found ZeroDivisionError: division by zero in line 15"),
     (HEAD + NET, "found no function load_model(MODEL_PATH)"),
     (SMALL + "raise NotImplementedError('task 2: a part')", "found task 2: a part in line 15: fill in the part"),
-    (SMALL + "import os; os._exit(0)\n", "found the process gone with status 0"),
     ("def f(:\n", "found SyntaxError")])
-def test_files_that_cannot_be_imported_alone(small, source, words):
-    findings = try_it(*small(source))
+def test_what_an_import_may_not_do(small, monkeypatch, source, words):
+    def stages(arguments, place, log):
+        """The probe's first two stages, in this process."""
+        monkeypatch.chdir(place)
+        told = [{"stage": "torch"}]
+        probe.import_alone(arguments[0], torch, lambda stage, **content: told.append({"stage": stage, **content}))
+        monkeypatch.chdir(ROOT)
+        yield from told
+
+    monkeypatch.setattr(trial, "_stages", stages)
+    assert_not_imported(small(source), words)
+
+
+def assert_not_imported(files, words):
+    findings = try_it(*files)
     assert [finding.subject for finding in findings] == ["network 2"]
     assert words in fails(findings)[0] and "network_task2.py" in fails(findings)[0], fails(findings)
 
@@ -117,7 +135,7 @@ def test_networks_that_do_not_keep_the_contract(small, source, words):
 
 def test_weights_of_another_network(small):
     (text,) = fails(try_it(*small(state={"linear.weight": torch.ones(1)})))
-    assert "load" in text or "Missing key" in text
+    assert 'Missing key(s) in state_dict: "conv.weight", "conv.bias".' in text
     assert "model_task2.pth" in text
 
 
