@@ -234,16 +234,16 @@ def _work_off(students: "list[Student]", bench: "Bench", gpus: list[int | None],
 
     slots: SimpleQueue[Slot] = SimpleQueue()
     every = [Slot(gpu) for gpu in gpus]
-    held: dict[str, Slot] = {}
+    held: dict[int, Slot] = {}  # by the student's id()
     for slot in every:
         slots.put(slot)
 
     def work(student: "Student") -> dict:
-        slot = held[student.slug] = slots.get()
+        slot = held[id(student)] = slots.get()
         try:
             return mark(student, bench, slot)
         finally:
-            if held.pop(student.slug, None) is not None:
+            if held.pop(id(student), None) is not None:
                 slots.put(slot)
 
     def end() -> None:
@@ -261,7 +261,7 @@ def _work_off(students: "list[Student]", bench: "Bench", gpus: list[int | None],
     try:
         with contextlib.closing(work_off(students, work, len(every), patience, end)) as done, bar:
             for count, (student, result) in enumerate(done, 1):
-                if isinstance(result, TimeoutError) and (lost := held.pop(student.slug, None)) is not None:
+                if isinstance(result, TimeoutError) and (lost := held.pop(id(student), None)) is not None:
                     every.append(Slot(lost.gpu))  # its own is in the hands of a thread that does not come back
                     slots.put(every[-1])
                 record = _failed(student, bench, result) if isinstance(result, Exception) else result
@@ -291,20 +291,28 @@ def _failed(student: "Student", bench: "Bench", error: Exception) -> dict:
 
 
 def _tidy(out: Path, students: "list[Student]") -> None:
-    """Takes away records of submissions that have another name now; says which belong to no submission of this run."""
+    """Takes away records of submissions that have another name now, which gets what was decided under the old one.
+
+    Says which records belong to no submission of this run.
+    """
+    from grading.overrides import rename
     from grading.records import read_records, record_path
 
     slugs = {student.slug for student in students}
     folders = {student.facts()["folder"]: student.slug for student in students}
-    others = []
+    renamed, others = {}, []
     for record in read_records(out, lambda text: None):
         if record["slug"] in slugs:
             continue
         now = folders.get(record.get("folder"))
         if now is not None and record_path(out, now).exists():
-            record_path(out, record["slug"]).unlink(missing_ok=True)
+            renamed[record["slug"]] = now
         else:
             others.append(record["slug"])
+    if renamed:
+        rename(out, renamed)
+    for slug in renamed:  # last, so that a run that is stopped in between is made up for by the next
+        record_path(out, slug).unlink(missing_ok=True)
     if others:
         more = "" if len(others) <= 5 else f" and {len(others) - 5} more"
         _say(f"note: {out} has records of others than these submissions ({', '.join(others[:5])}{more}): they count as "

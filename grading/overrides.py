@@ -4,17 +4,19 @@
 
 `item` is naming, late, task 1, task 2 or report; any other item is a person's own row and adds its points. `decision`
 is left empty (as proposed; a flagged task then stays undecided), or `waive` (no deduction; a flagged task counts), or a
-number of points in place of those proposed. The file is written anew with every grading and every report, and keeps
-what a person wrote; a decision whose reason has changed since is moved to the note and asked for again.
+number of points in place of those proposed. A row of these five that a person adds, without a reason, counts as well.
+The file is written anew with every grading and every report, and keeps what a person wrote; a decision whose reason has
+changed since is moved to the note and asked for again, and one whose reason is gone is moved to the note.
 """
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from grading.course import Course
+from grading.records import digest
 from utils.files import replacing
 from utils.lab import TASKS, LabError
 
@@ -69,10 +71,17 @@ def propose(record: dict, course: Course) -> list[Row]:
         if task["state"] == "FLAGGED":
             texts = "; ".join(str(flag.get("text")) for flag in task.get("flags") or []) or task.get("why")
             rows.append(Row(student, f"task {number}", f"flagged: {texts}: write waive to let the score count, or the "
-                                                       "points that it gets", "0"))
+                            f"points that it gets; this holds for these two files alone ({_files(record, number)})",
+                            "0"))
     missing = "report" in record.get("missing", ())
     rows.append(Row(student, "report", "none handed in" if missing else "to be read by a person", "0" * missing))
     return rows
+
+
+def _files(record: dict, number: int) -> str:
+    """Digits that change with a task's network or weights: a flag's text may be the same for another network."""
+    files = record.get("files") or {}
+    return digest([(files.get(f"{kind} {number}") or {}).get("sha256") for kind in ("network", "weights")])[:16]
 
 
 def read_overrides(out: Path) -> list[Row]:
@@ -99,6 +108,10 @@ def read_overrides(out: Path) -> list[Row]:
         raise LabError(f"expected the columns {', '.join(COLUMNS)}, found another first line in {path}: restore it, or "
                        "move the file away, and it is made anew without decisions")
     rows: dict[tuple[str, str], Row] = {}
+    for number, cells in lines:
+        if any(cells[len(COLUMNS):]):  # the file is written anew, and these would be lost
+            raise LabError(f"expected the columns {', '.join(COLUMNS)} alone, found more in line {number} of {path}: "
+                           "move them to another file, or into the note")
     for number, cells in lines[1:]:
         row = Row(*(cells + [""] * len(COLUMNS))[:len(COLUMNS)])
         row = replace(row, item=row.item.casefold() if row.item.casefold() in ITEMS else row.item,
@@ -128,7 +141,7 @@ def merge(proposed: Sequence[Row], decided: Sequence[Row], note: Callable[[str],
           ) -> list[Row]:
     """The table anew: the proposed rows with what a person wrote beside them, then rows of the person's own.
 
-    A decision that was made for another reason is not applied: it goes to the note.
+    A decision that was made for another reason, or for one that is gone, is not applied: it goes to the note.
     """
     students = {row.student for row in proposed}
     # Excel takes a number's zeros away from its front.
@@ -147,15 +160,41 @@ def merge(proposed: Sequence[Row], decided: Sequence[Row], note: Callable[[str],
         elif not old.decision or old.reason == row.reason or row.item == "report":
             rows.append(replace(row, decision=old.decision, note=old.note))
         else:
-            earlier = f"before: {old.decision}, for: {old.reason}"
-            rows.append(replace(row, note=f"{old.note}; {earlier}" if old.note else earlier))
+            rows.append(replace(row, note=_noted(old)))
             note(f"{NAME}: the reason for {row.item} of {row.student} has changed, {old.decision!r} is asked for again")
     for row in before.values():  # a person's own, and proposals that are made no longer
+        if row.item in ITEMS and row.student in students:
+            if not row.reason:  # a person's own: what stands under points is meant as well
+                row = replace(row, decision=row.decision or row.points)
+            else:
+                if row.decision:
+                    note(f"{NAME}: the reason for {row.item} of {row.student} is gone, so {row.decision!r} does not "
+                         "count any more")
+                row = Row(row.student, row.item, note=_noted(row))
         if row.item not in ITEMS or row.decision or row.note:
             rows.append(row)
     order = {item: place for place, item in enumerate(ITEMS)}
     # what is to be decided first, the reports to be read last
     return sorted(rows, key=lambda row: (row.item == "report", row.student, order.get(row.item, -1), row.item))
+
+
+def _noted(row: Row) -> str:
+    """The note with a decision that is not applied now."""
+    earlier = f"before: {row.decision}" + (f", for: {row.reason}" if row.reason else "") if row.decision else ""
+    return "; ".join(text for text in (row.note, earlier) if text)
+
+
+def rename(out: Path, slugs: Mapping[str, str]) -> None:
+    """Hands the rows of students whose slug has changed, {old: new}, to the new one; what is decided there stays."""
+    # Excel takes a number's zeros away from its front.
+    slugs = {old.lstrip("0"): new for old, new in slugs.items() if old.isdigit()} | dict(slugs)
+    rows: dict[tuple[str, str], Row] = {}
+    for row in sorted(read_overrides(out), key=lambda row: row.student in slugs):  # those of the new slug first
+        row = replace(row, student=slugs.get(row.student, row.student))
+        there = rows.get((row.student, row.item))
+        if there is None or (row.decision and not there.decision):
+            rows[row.student, row.item] = row
+    write_overrides(out, list(rows.values()))
 
 
 def write_overrides(out: Path, rows: Sequence[Row]) -> None:

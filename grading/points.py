@@ -19,7 +19,7 @@ LATE = "late"
 class Points:
     """A student's points: `items` by name (None: a person has to decide or to read first), and the rank by FoM.
 
-    `items` has utils.lab.POINTS' names, then `late` where there is a deadline's deduction, then a person's own rows.
+    `items` has utils.lab.POINTS' names, then `late` where there is a deduction for it, then a person's own rows.
     rank: from 1, of `ranked` students; None for those who are not ranked.
     pending: what a person has still to decide, a line each; the report's points are asked for there too.
     """
@@ -109,9 +109,9 @@ def _award(record: dict, course: Course, own: dict[str, Row], ranks: dict[str, i
     if items[REPORT] is None:
         result.pending.append("report: to be read")
     items[NAMING] = _deduction(own.get("naming"), course.points["naming"] if record.get("naming") else 0)
-    days = course.days_late(record.get("submitted"))
-    if days and course.points["late"]:
-        items[LATE] = _deduction(own.get("late"), days * course.points["late"])
+    late, row = course.days_late(record.get("submitted")) * course.points["late"], own.get(LATE)
+    if late or (row is not None and row.decision):
+        items[LATE] = _deduction(row, late)
     for row in own.values():
         if row.item not in ITEMS:
             items[row.item] = 0 if row.waived else row.number if row.decision else as_number(row.points or "0")
@@ -119,7 +119,7 @@ def _award(record: dict, course: Course, own: dict[str, Row], ranks: dict[str, i
 
 
 def _deduction(row: Row | None, proposed: float) -> float:
-    """What is taken off: as proposed, unless a person decided otherwise on a row that is proposed (still)."""
-    if row is None or not proposed or not row.decision:
+    """What is taken off: as proposed, unless a person decided otherwise, or added the row (see overrides.merge)."""
+    if row is None or not row.decision:
         return proposed
     return 0 if row.waived else row.number

@@ -2,12 +2,13 @@
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
 from grading import sandbox
-from grading.sandbox import Level, bubblewrap, find_level, proofs, unavailable
+from grading.sandbox import Level, Outcome, bubblewrap, find_level, proofs, unavailable
 from grading.sandbox.doctor import doctor, table
 from grading.sandbox.scene import make_scene
 from utils.lab import LabError
@@ -44,13 +45,59 @@ def test_every_proof_holds(level):
     assert len(rows) == 12
 
 
-def test_the_proofs_can_fail():
-    # Without a sandbox, but still with limits and without processes of its own.
+def test_proofs_fail_without_a_sandbox():
+    # But still with limits and without processes of its own.
     with make_scene() as scene:
         failed = {proof.title for proof in proofs.PROOFS[1:] if not proofs.try_proof(proof, Level.NONE, scene).ok}
     wanted = {"reads a secret in the home and in the temporary folder", "reads another process's command line",
               "lists the lab's folder, its data and its history", "writes elsewhere", "fills the disk"}
     assert wanted <= failed
+
+
+def outcome(answer="", status=0, reason="", report="", log=""):
+    return Outcome(status, reason, answer.encode(), False, report.encode(), log, 1.0)
+
+
+def scene(heard=0, killed=None, files=(), processes=()):
+    """A scene after an attack: what the listeners heard, the bystander's end, files and processes that are left."""
+    return SimpleNamespace(secret="5ec2e7", heard=lambda: heard, bystander=SimpleNamespace(poll=lambda: killed),
+                           left_files=lambda: list(files), processes=lambda: list(processes))
+
+
+# Each proof's title: how it ends where the sandbox holds, then ends that must not pass.
+LEAKS = [(outcome("5ec2e7"), scene()), (outcome("refused", report="5ec2e7"), scene()),
+         (outcome("refused", log="a 5ec2e7"), scene()), (outcome("refused", status=1), scene())]
+ENDS = {
+    "imports torch and multiplies": (outcome("computed with torch"), [
+        (outcome("computed", status=1), scene()), (outcome(), scene())]),
+    "reads a secret in the home and in the temporary folder": (outcome("refused:"), LEAKS),
+    "lists the lab's folder, its data and its history": (outcome("nothing of it"), [
+        *LEAKS, (outcome("refused:; found data"), scene())]),
+    "reads another process's command line": (outcome("sees 2 processes"), LEAKS),
+    "kills another process": (outcome("refused:"), [(outcome("refused:"), scene(killed=-9)),
+                                                    (outcome(status=1), scene())]),
+    "connects by TCP and by unix socket": (outcome("TCP refused:; unix refused:"), [
+        (outcome("TCP refused:; unix refused:"), scene(heard=1)), (outcome(status=1), scene())]),
+    "forks and starts a program": (outcome("fork refused:; start refused:; exec refused:"), [
+        (outcome("fork done None; start refused:; exec refused:"), scene()), (outcome(), scene()),
+        (outcome("fork refused:", status=None, reason="wall time"), scene())]),
+    "eats memory": (outcome("16; 512; ", 1), [(outcome("16; 528; ", 1), scene()), (outcome(), scene())]),
+    "fills the disk": (outcome("1; 64; ", 1), [(outcome("1; 65; ", 1), scene()), (outcome(), scene())]),
+    "writes elsewhere": (outcome("refused:"), [
+        (outcome("refused:"), scene(files=["/dev/shm/x"])), (outcome("settings done 3"), scene()),
+        (outcome(status=1), scene())]),
+    "never ends": (outcome(status=None, reason="wall time"), [
+        (outcome(), scene()), (outcome(status=None, reason="cpu time"), scene()),
+        (outcome(status=None, reason="wall time"), scene(processes=[7]))]),
+    "leaves a process behind": (outcome(), [(outcome(), scene(processes=[7]))])}
+
+
+@pytest.mark.parametrize("proof", proofs.PROOFS, ids=lambda proof: proof.title.replace(" ", "-"))
+def test_each_proof_can_fail(proof):
+    good, bad = ENDS[proof.title]
+    assert proof.judge(good, scene())[0]
+    for ended, after in bad:
+        assert not proof.judge(ended, after)[0], (ended, after)
 
 
 def test_the_level_that_is_found(monkeypatch):

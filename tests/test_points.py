@@ -4,7 +4,7 @@ import csv
 import pytest
 
 from grading.course import read_course
-from grading.overrides import NAME, as_number, read_overrides
+from grading.overrides import NAME, as_number, read_overrides, rename
 from grading.points import LATE, NAMING, RANK, REPORT, TASK1, TASK2, award, points
 from grading.records import empty_task
 from utils.lab import POINTS, TASKS, LabError
@@ -123,16 +123,81 @@ def test_a_decision_for_another_reason_is_asked_again_and_not_lost(tmp_path):
     assert any(row.item == "naming" and "a typo" in row.note for row in read_overrides(tmp_path))
 
 
+def test_a_decision_whose_reason_is_gone_does_not_count_and_it_is_said(tmp_path):
+    flagged = [record("a", states=("OK", "FLAGGED"), naming=["report.pdf"]), record("b")]
+    points(tmp_path, COURSE, flagged)
+    decide(tmp_path, "task 2", "0", note="asked her")
+    decide(tmp_path, "naming", "-2")
+    assert points(tmp_path, COURSE, flagged)["a"].items[TASK2] == 0
+    reason = next(row.reason for row in read_overrides(tmp_path) if row.item == "task 2")
+    notes: list[str] = []
+    for _ in range(2):  # another hand-in, nothing wrong with it
+        found = points(tmp_path, COURSE, [record("a", fom=1e19), record("b")], notes.append)["a"]
+        assert (found.items[TASK2], found.items[NAMING], found.rank) == (25, 0, 1)
+    assert sorted(line.split(" of a ")[0].split()[-2:] for line in notes) == [["for", "naming"], ["task", "2"]]
+    rows = {row.item: row for row in read_overrides(tmp_path) if row.student == "a"}
+    assert rows["task 2"].note == f"asked her; before: 0, for: {reason}"
+    assert all((row.reason, row.points, row.decision) == ("", "", "") for item, row in rows.items() if item != "report")
+    decide(tmp_path, "task 2", "5")  # now it is the person's own row
+    assert points(tmp_path, COURSE, [record("a"), record("b")])["a"].items[TASK2] == 5
+
+
+def test_a_persons_own_row_of_the_graders_items_counts(tmp_path):
+    points(tmp_path, COURSE, [record(slug) for slug in "abc"])
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes() + b"a,naming,,,-5,\r\na,late,,,-10,by mail\r\na,task 2,,,0,copied\r\n"
+                                         b"b,naming,,-4,,\r\nc,naming,,,,\r\n")
+    for _ in range(2):
+        found = points(tmp_path, COURSE, [record(slug) for slug in "abc"])
+        assert [found["a"].items[item] for item in (TASK1, TASK2, RANK, NAMING, LATE)] == [25, 0, 0, -5, -10]
+        assert found["b"].items[NAMING] == -4 and found["c"].items[NAMING] == 0 and LATE not in found["b"].items
+    assert found["a"].rank is None and found["b"].ranked == 2
+
+
+def test_a_waiver_holds_for_the_files_that_it_was_given_for(tmp_path):
+    handed_in = {f"{kind} 2": {"sha256": kind} for kind in ("network", "weights")}
+    first = record("a", states=("OK", "FLAGGED")) | {"files": handed_in}
+    points(tmp_path, COURSE, [first])
+    decide(tmp_path, "task 2", "waive")
+    assert points(tmp_path, COURSE, [first])["a"].items[TASK2] == 25
+    other_report = first | {"files": handed_in | {"report": {"sha256": "another"}}}
+    assert points(tmp_path, COURSE, [other_report])["a"].items[TASK2] == 25
+    for kind in ("network 2", "weights 2"):  # with the same flag, word for word
+        points(tmp_path, COURSE, [first])
+        decide(tmp_path, "task 2", "waive")
+        other = first | {"files": handed_in | {kind: {"sha256": "another"}}}
+        notes: list[str] = []
+        assert points(tmp_path, COURSE, [other], notes.append)["a"].items[TASK2] is None
+        assert "'waive' is asked for again" in notes[0]
+
+
+def test_decisions_follow_a_student_to_another_slug(tmp_path):
+    points(tmp_path, COURSE, [record("0123", naming=["x"]), record("b")])
+    for item, decision in (("naming", "waive"), ("report", "18")):
+        decide(tmp_path, item, decision, "0123")
+    decide(tmp_path, "report", "7", "b")
+    text = (tmp_path / NAME).read_text(encoding="utf-8-sig").replace("0123,report", "123,report")  # by Excel
+    (tmp_path / NAME).write_text(text + "0123-new,naming,y,-5,,\r\n0123-new,report,,,,later\r\n", encoding="utf-8")
+    rename(tmp_path, {"0123": "0123-new"})
+    found = points(tmp_path, COURSE, [record("0123-new", naming=["x"]), record("b")])
+    assert [found["0123-new"].items[item] for item in (NAMING, REPORT)] == [0, 18] and found["b"].items[REPORT] == 7
+    assert {row.student for row in read_overrides(tmp_path)} == {"0123-new", "b"}
+    rename(tmp_path, {"b": "0123-new"})  # what is decided there already stays
+    assert next(row.decision for row in read_overrides(tmp_path) if row.item == "report") == "18"
+
+
 def test_a_persons_own_rows_and_those_of_strangers_are_kept(tmp_path):
     points(tmp_path, COURSE, [record("00123")])
     path = tmp_path / NAME
-    path.write_bytes(path.read_bytes() + b"00123,copied from b,,-40,,\r\n00123,bonus,,3,waive,\r\nzoe,bonus,,,2,x\r\n")
+    path.write_bytes(path.read_bytes() + b"00123,copied from b,,-40,,\r\n00123,bonus,,3,waive,\r\nzoe,bonus,,,2,x\r\n"
+                                         b"zoe,naming,a reason,-5,waive,\r\n")
     notes: list[str] = []
     found = points(tmp_path, COURSE, [record("00123")], notes.append)
     assert found["00123"].items["copied from b"] == -40 and found["00123"].items["bonus"] == 0
     assert found["00123"].total == 25 + 25 + 30 - 40
-    assert notes == [f"{NAME} has a row for zoe, of whom there is no record"]
-    assert ("zoe", "2", "x") in [(row.student, row.decision, row.note) for row in read_overrides(tmp_path)]
+    assert notes == [f"{NAME} has a row for zoe, of whom there is no record"] * 2
+    kept = [(row.item, row.reason, row.decision, row.note) for row in read_overrides(tmp_path) if row.student == "zoe"]
+    assert kept == [("bonus", "", "2", "x"), ("naming", "a reason", "waive", "")]
 
 
 def test_the_table_comes_back_from_excel(tmp_path):
@@ -151,6 +216,8 @@ def test_the_table_comes_back_from_excel(tmp_path):
     ("student,item,reason,points,decision,note\r\na,x,,ten,,\r\n", "'ten' in line 2"),
     ("student,item,reason,points,decision,note\r\n,x,,1,,\r\n", "expected a student and an item"),
     ("student,item,reason,points,decision,note\r\na,x,,1,,\r\na,x,,2,,\r\n", "a second 'x' of a in line 3"),
+    ("student,item,reason,points,decision,note,checked by\r\n", "found more in line 1"),
+    ("student,item,reason,points,decision,note\r\na,x,,1,,typed, with a comma\r\n", "found more in line 2"),
     (b"student,item\xff", "another encoding")])
 def test_a_table_that_cannot_be_understood_is_an_error_and_stays(tmp_path, content, words):
     content = content if isinstance(content, bytes) else content.encode()

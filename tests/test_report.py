@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import pytest
 from conftest import ROOT
@@ -179,8 +180,9 @@ def test_a_decision_counts_and_stays(tmp_path):
     assert "decided: waive" in shown
 
 
-def test_the_public_ranking_names_nobody(made):
-    out, records, _ = made
+def test_the_public_ranking_names_nobody(made, tmp_path):
+    whole, records, _ = made
+    out = shutil.copytree(whole, tmp_path / "report")
     done = report(out, public=True)
     assert done.page == out / "public" / "index.html"
     written = {path: path.read_text(encoding="utf-8") for path in (out / "public").rglob("*") if path.is_file()}

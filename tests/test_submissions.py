@@ -132,6 +132,32 @@ def test_two_participants_of_one_number_are_both_graded(tmp_path):
     assert "Bob_12_assignsubmission_file_ as well: find out whose it is" in students[0].look.findings[0].text
 
 
+def test_a_number_of_a_folder_that_cannot_be_opened_is_nobodys_alone(tmp_path):
+    room = tmp_path / "class"
+    (room / "31355555").mkdir(parents=True)
+    seven(room / "Ada", "31355555")
+    seven(room / "Bob", "31355502")
+    empty, ada, bob = class_of(room, tmp_path / "s")
+    assert bob.slug == "31355502" and not bob.look.findings
+    assert empty.slug != ada.slug and all(one.slug.startswith("31355555-") for one in (empty, ada))
+    assert empty.look.findings[-1].text.endswith("found 31355555 in Ada as well: find out whose it is")
+    assert ada.look.findings[-1].text.endswith("found 31355555 in 31355555 as well: find out whose it is")
+    for path in (room / "Ada").iterdir():  # files beside the folders, that have such a folder's name
+        path.rename(room / path.name)
+    assert len({one.slug for one in class_of(room, tmp_path / "s")}) == 4  # Ada's folder is empty now
+
+
+def test_a_time_that_no_calendar_has_is_no_time(tmp_path):
+    for name in ("31355501", "31355502"):
+        for path in seven(tmp_path / "class" / name, name).iterdir():
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+    os.utime(tmp_path / "class" / "31355501" / "report_31355501.pdf", (1e14, 1e14))
+    for path in (tmp_path / "class" / "31355502").iterdir():
+        os.utime(path, (-1e10, -1e10))
+    first, second = class_of(tmp_path / "class", tmp_path / "s")
+    assert first.facts()["submitted"] == "2023-11-14T22:13:20Z" and second.facts()["submitted"] is None
+
+
 def test_a_folder_gives_its_number_where_the_names_have_none(tmp_path):
     folder = seven(tmp_path / "class" / "31355509")
     for path in folder.iterdir():
@@ -301,6 +327,14 @@ def test_slugs_are_safe_file_names_of_one_meaning(name):
 def test_a_number_is_its_own_slug_unless_it_is_shared():
     assert slug_of("31355555") == "31355555"
     assert slug_of("31355555", alone=False).startswith("31355555-")
+
+
+def test_a_file_has_the_mode_that_the_umask_leaves_which_nobody_sets(tmp_path, monkeypatch):
+    mask = os.umask(0)
+    os.umask(mask)
+    monkeypatch.setattr(os, "umask", None)  # even for a moment it would open what other threads write
+    write_record(tmp_path, "a", {})
+    assert (tmp_path / "records" / "a.json").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_records_come_back_and_bad_ones_are_told(tmp_path):

@@ -2,11 +2,16 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from utils.lab import LabError
+
+# Read once: it can be read only by setting it, which between threads would let files out that all may write.
+UMASK = os.umask(0o077)
+os.umask(UMASK)
 
 
 @contextlib.contextmanager
@@ -26,7 +31,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~UMASK)
         temporary.replace(path)
     except OSError as error:
         raise LabError(f"expected to write {path}, found: {error.strerror}; what was there before is untouched: "
@@ -43,7 +48,13 @@ def write_json(path: Path | str, content: object) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def move_aside(folder: Path, advice: str) -> None:
+    """Renames a run's folder to `<folder>.previous`, in place of an earlier one. A LabError ends in `advice`."""
+    previous = folder.with_name(f"{folder.name}.previous")
+    try:
+        if previous.exists():
+            shutil.rmtree(previous)
+        folder.rename(previous)
+    except OSError as error:
+        raise LabError(f"expected to move the older run in {folder} to {previous}, found: {error.strerror}: move it "
+                       f"away, or {advice}") from None

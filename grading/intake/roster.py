@@ -5,7 +5,7 @@ again when their turn comes.
 """
 import datetime
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -91,8 +91,8 @@ def enroll(looks: list[Look]) -> list[Student]:
     """The students of a class, in the submissions' order: of two submissions of one student the later counts.
 
     One student's are those of one participant of Moodle's; without Moodle, of one number where it stands in the
-    folders' names too, or of folders whose names differ as copies' do. A number that others have in their names as
-    well stays with each of them, with a finding for a person to look at.
+    folders' names too, or of folders whose names differ as copies' do. A number, or a folder's name, that others have
+    as well stays with each of them, with a finding for a person to look at, and their records have names of their own.
     """
     groups: dict[tuple[str, str], list[Look]] = defaultdict(list)
     for look in looks:
@@ -105,15 +105,16 @@ def enroll(looks: list[Look]) -> list[Student]:
             last.findings.append(Finding("WARN", "submission", f"expected one submission, found {names} as well: the "
                                          f"latest, {shown(last.submission.folder)}, is graded"))
         counting.append(last)
-    holders = Counter((look.student_id or "").casefold() for look in counting)
+    holders: dict[str, list[Look]] = defaultdict(list)
     for look in counting:
-        if look.student_id and holders[look.student_id.casefold()] > 1:
-            others = ", ".join(shown(other.submission.folder) for other in counting if other is not look
-                               and (other.student_id or "").casefold() == look.student_id.casefold())
+        holders[_slug(look).casefold()].append(look)
+    for sharing in holders.values():
+        for look in sharing if len(sharing) > 1 else ():
+            others = ", ".join(shown(other.submission.folder) for other in sharing if other is not look)
             look.findings.append(Finding("WARN", "submission", f"expected a number of their own, found "
-                                         f"{look.student_id} in {others} as well: find out whose it is"))
+                                         f"{Student(look, '').name} in {others} as well: find out whose it is"))
     counting.sort(key=lambda look: natural(look.submission.folder))
-    return [Student(look, _slug(look, holders)) for look in counting]
+    return [Student(look, _slug(look, alone=len(holders[_slug(look).casefold()]) == 1)) for look in counting]
 
 
 def _whose(look: Look) -> tuple[str, str]:
@@ -125,9 +126,8 @@ def _whose(look: Look) -> tuple[str, str]:
     return ("number", number) if number and number in folder else ("folder", folder)
 
 
-def _slug(look: Look, holders: Counter) -> str:
-    if look.student_id is None:
-        return slug_of(look.submission.folder)
-    if holders[look.student_id.casefold()] == 1:
-        return slug_of(look.student_id)
-    return f"{slug_of(look.student_id)[:30]}-{slug_of(look.submission.folder, alone=False)[-8:]}"
+def _slug(look: Look, *, alone: bool = True) -> str:
+    """The name of the look's record; where others have it as well, with digits that no two of them share."""
+    slug = slug_of(look.student_id or look.submission.folder)
+    # of those that count, no two have the same `_whose`, whereas files and a folder may have the same name
+    return slug if alone else f"{slug[:30]}-{slug_of(' '.join(_whose(look)), alone=False)[-8:]}"

@@ -23,6 +23,7 @@ from utils.lab import LabError
 MOODLE = re.compile(r"(?P<owner>.+_\d+)_assignsubmission_(?P<kind>[a-z]+)_?(?P<rest>.*)", re.DOTALL)
 ARCHIVES = {".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"}
 OWN_WORDS = re.compile(r"task|model|network|weight|report|notebook|code|lab_?0?5")  # of folders within a submission
+LATEST = 4e9  # seconds since 1970, in 2096: what lies beyond is no time that anything was handed in
 DEPTH = 8  # folders deep that files of a submission are looked for
 ALONE = 4  # of the seven files, lying beside each other: then the folder is one submission
 
@@ -135,10 +136,11 @@ def files_below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 
 def _latest(path: Path) -> float:
-    """The time of the latest file in a folder, or of the file; 0 where it cannot be looked at."""
+    """The time of the latest file in a folder, or of the file; 0 where it cannot be looked at, or is no time."""
     try:
         files = itertools.islice(files_below(path), 10_000) if path.is_dir() else [path]
-        return max((file.lstat().st_mtime for file in files), default=path.stat().st_mtime)
+        times = [file.lstat().st_mtime for file in files] or [path.stat().st_mtime]
+        return max((moment for moment in times if 0 <= moment < LATEST), default=0.0)
     except OSError:  # opening it will tell why
         return 0.0
 
