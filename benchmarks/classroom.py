@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Goal, Road, Table, measure, require
-from benchmarks.setup import Setup
+from benchmarks.setup import Setup, cache_in
 from grading.grade import grade
 from grading.records import read_records
 from grading.sandbox import Level, Limits, unavailable
@@ -75,12 +75,9 @@ def _whole_class(setup: Setup, data: Path, students: Path, first: Path, missing:
 
     def graded() -> None:
         out = reports / str(len(list(reports.glob("*"))))
-        os.environ["LAB_CACHE"] = str(out.with_suffix(".cache"))  # decoded anew, as on the first day
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):  # a line for each hand-in
-                grade(students, data, out, device="cpu", level=Level.BUBBLEWRAP)
-        finally:
-            del os.environ["LAB_CACHE"]
+        # decoded anew, as on the first day; and stderr gets a line for each hand-in
+        with cache_in(out.with_suffix(".cache")), contextlib.redirect_stderr(io.StringIO()):
+            grade(students, data, out, device="cpu", level=Level.BUBBLEWRAP)
         told["grade"] = next(record["tasks"]["2"]["miou"] for record in read_records(out)
                              if record["student"] == first.name)
 
@@ -97,13 +94,14 @@ def _whole_class(setup: Setup, data: Path, students: Path, first: Path, missing:
                   missing=missing),
              Road("test_task1.py and test_task2.py, one after another, uncached", scripts, 1,
                   Goal(at_least=5, by="wall"))]
-    if not missing:
+    if not missing and sizes.rounds > 1:
         for road in roads:
             road.run()
-        require(abs(told["grade"] - told["script"]) < 1e-5, "the grader's mIoU to be the script's",
-                f"{told['grade']} and {told['script']}")
-    return measure("classroom", f"grading on {sizes.scored} pictures of 1024 x 2048, a tiny network for each task, "
-                   f"{setup.all}, wall time", "a hand-in", roads, max(1, sizes.rounds // 3))
+    table = measure("classroom", f"grading on {sizes.scored} pictures of 1024 x 2048, a tiny network for each task, "
+                    f"{setup.all}, wall time", "a hand-in", roads, max(1, sizes.rounds // 3))
+    require(bool(missing) or abs(told["grade"] - told["script"]) < 1e-5, "the grader's mIoU to be the script's",
+            f"{told.get('grade')} and {told.get('script')}")
+    return table
 
 
 def _sandbox(setup: Setup, folder: Path, first: Path, missing: str) -> Table:
@@ -122,9 +120,11 @@ def _sandbox(setup: Setup, folder: Path, first: Path, missing: str) -> Table:
 
     roads = [Road(level.value, lambda level=level: trial(level), 1, goal, missing=missing) for level, goal in (
         (Level.NONE, None), (Level.BUBBLEWRAP, Goal(at_most=1.10, by="wall")))]
-    if not missing:
+    if not missing and sizes.rounds > 1:
         for road in roads:
             road.run()
-        require(np.array_equal(masks[Level.NONE], masks[Level.BUBBLEWRAP]), "the same masks in and out of the sandbox")
-    return measure("classroom", f"one trial of task 2 on {sizes.scored} pictures, wall time", "a trial", roads,
-                   2 * sizes.rounds)
+    table = measure("classroom", f"one trial of task 2 on {sizes.scored} pictures, wall time", "a trial", roads,
+                    2 * sizes.rounds if sizes.rounds > 1 else 1)
+    require(bool(missing) or np.array_equal(masks[Level.NONE], masks[Level.BUBBLEWRAP]),
+            "the same masks in and out of the sandbox")
+    return table

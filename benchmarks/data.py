@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from benchmarks.measure import require
 from dataset.augment import Augment
-from dataset.reader import IMAGE_SUFFIX, LABEL_SUFFIXES, Pair, list_split, read_image, read_label, scored_split
+from dataset.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIXES
+from dataset.reader import Pair, list_split, read_image, read_label, scored_split
 from dataset.sample import draw_sample
 from utils.lab import INPUT_SIZE, MEAN, STD, LabError
 from utils.labels_cat import labels

@@ -3,7 +3,7 @@ import contextlib
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.data import Data, Naive, Rows, drop_pages
 from benchmarks.measure import Cost, Goal, Road, Table, measure, now, require
-from benchmarks.setup import Setup, Sizes, hold
+from benchmarks.setup import Setup, Sizes, cache_in, hold
 from dataset.batches import Batches
 from dataset.cache import open_cache
 from training.step import speed_up
@@ -105,7 +105,7 @@ def build(setup: Setup) -> list[Table]:
     n, every = len(naive), range(len(naive))
 
     def build_cache() -> None:
-        with _cache_in(setup.folder / f"cache{next(number)}"), contextlib.redirect_stderr(io.StringIO()):
+        with cache_in(setup.folder / f"cache{next(number)}"), contextlib.redirect_stderr(io.StringIO()):
             built.append(open_cache(data.root, "train"))
 
     def decode(index: int) -> None:
@@ -166,19 +166,6 @@ def _cold_road(data: Data, sizes: Sizes) -> Road:
     if fetched < total / 2:
         return Road(name, missing=f"{folder.parent} is not on a disk")
     return Road(name, gather, data.rows, note="wall is the disk's (a virtual one's host may still have the pages)")
-
-
-@contextlib.contextmanager
-def _cache_in(folder: Path) -> Iterator[None]:
-    before = os.environ.get("LAB_CACHE")
-    os.environ["LAB_CACHE"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["LAB_CACHE"]
-        else:
-            os.environ["LAB_CACHE"] = before
 
 
 def _exhaust(items: object) -> None:

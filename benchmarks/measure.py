@@ -97,7 +97,10 @@ class Table:
     title: str
     unit: str
     rows: list[Row]
-    reference: Row
+
+    @property
+    def reference(self) -> Row:
+        return self.rows[0]
 
     def ratio(self, row: Row) -> Cost | None:
         if row.road.missing or self.reference.road.missing:
@@ -118,12 +121,11 @@ class Table:
         return next(row for row in self.rows if row.road.name == name)
 
 
-def measure(name: str, title: str, unit: str, roads: Sequence[Road], rounds: int, reference: str | None = None,
+def measure(name: str, title: str, unit: str, roads: Sequence[Road], rounds: int,
             clock: Callable[[], Cost] = now) -> Table:
-    """Runs all roads once in each round, every other round in reverse order.
+    """Runs all roads once in each round, every other round in reverse order; the first is what they are compared with.
 
-    reference: the name of the road to compare with; None is the first one. Nothing is warmed up here: the check that
-    competitors agree, which comes first, has run each of them.
+    Nothing is warmed up here: most often the check that competitors agree comes first, and has run each of them.
     """
     rows = [Row(road, note=road.note) for road in roads]
     present = [row for row in rows if not row.road.missing]
@@ -137,8 +139,7 @@ def measure(name: str, title: str, unit: str, roads: Sequence[Road], rounds: int
             if isinstance(cost, Cost):
                 taken = cost
             row.costs.append(Cost(*(value / row.road.units for value in taken)))
-    chosen = rows[0] if reference is None else next(row for row in rows if row.road.name == reference)
-    return Table(name, title, unit, rows, chosen)
+    return Table(name, title, unit, rows)
 
 
 def require(agree: bool, what: str, found: str = "others") -> None:

@@ -9,6 +9,7 @@ import torchvision
 
 from benchmarks.measure import Cost, Row, Table
 from utils.machine import available_cores, cpu_name
+from utils.tables import aligned
 
 COLUMNS = ("", "cpu", "wall", "+-", "x cpu", "x wall", "goal", "", "")
 TO_THE_LEFT = (0, 6, 7, 8)
@@ -34,11 +35,8 @@ def format_machine(machine: dict) -> str:
 def format_table(table: Table) -> str:
     """The table with a heading; the row marked * is the one that the columns x compare with."""
     cells = [COLUMNS] + [_cells(table, row) for row in table.rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) if column in TO_THE_LEFT else cell.rjust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-             for row in cells]
-    return "\n".join([f"{table.name}: {table.title} (ms {table.unit})", *("  " + line for line in lines)])
+    lines = ["  " + line for line in aligned(cells, TO_THE_LEFT)]
+    return "\n".join([f"{table.name}: {table.title} (ms {table.unit})", *lines])
 
 
 def table_json(table: Table) -> dict:

@@ -77,6 +77,20 @@ def _place(numbers: tuple[int, ...]) -> None:
             os.sched_setaffinity(thread, numbers)
 
 
+@contextlib.contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Caches are made in `folder` meanwhile; the LAB_CACHE that the user has set, if any, comes back."""
+    before = os.environ.get("LAB_CACHE")
+    os.environ["LAB_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["LAB_CACHE"]
+        else:
+            os.environ["LAB_CACHE"] = before
+
+
 class Setup:
     """Sizes, cores and data of a run. What is costly is made when a benchmark first asks for it."""
 

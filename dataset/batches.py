@@ -64,6 +64,8 @@ class Batches:
         self.arrays = dataset.arrays if soft is None else (*dataset.arrays, soft)
         if soft is not None and (soft.dtype != np.uint8 or soft.ndim != 4 or len(soft) != len(dataset)):
             raise ValueError(f"expected soft as uint8 ({len(dataset)}, C, h, w), got {soft.dtype} {soft.shape}")
+        if tier not in (None, *TIERS):
+            raise LabError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}: leave it out, it is chosen then")
         self.tier = tier or self._choose_tier()
         if self.tier == "gpu":
             self._resident = [torch.from_numpy(np.array(part)).to(self.device) for part in self.arrays]

@@ -11,8 +11,9 @@ data set's name, its classes, which code in a label file is which class, and wha
 changed, added or removed, another resize or another table makes another cache; the old one is deleted when the new one
 is whole.
 
-A place is the folder LAB_CACHE if that is set, otherwise lab-cache/ beside the pictures where one is or can be written
-(a TA builds it once for a class), otherwise the user's cache directory.
+A place is LAB_CACHE/<folder>-<digest> if that variable is set, otherwise lab-cache/ beside the pictures where one is
+or can be written (a TA builds it once for a class), otherwise segmentation-lab/<folder>-<digest> in the user's cache
+directory. <folder> is the data's name, the digest that of its path: several data sets may share such a place.
 
     python -m dataset.cache DATA              builds it by hand
     python -m dataset.cache DATA --verify     reads every row and compares it with its checksum
@@ -44,8 +45,7 @@ from dataset.reader import (
     list_split,
     read_image,
     read_label,
-    scored_split,
-    splits_with_pictures,
+    used_splits,
 )
 from dataset.rows import Rows
 from utils.lab import CACHE_FOLDER, INPUT_SIZE, SPLITS, LabError
@@ -266,9 +266,7 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true", help="also compare every row with its checksum")
     args = parser.parse_args()
     root = find_data(args.DATA)
-    known = [split for split in splits_with_pictures(root) if split in ("train", scored_split(root))]
-    splits = [args.split] if args.split else known or ["train"]
-    for split in splits:
+    for split in [args.split] if args.split else used_splits(root):
         arrays = open_cache(root, split)
         if arrays is None:
             raise LabError(f"expected a place for the cache of {split}, found none (see the note above): set LAB_CACHE "

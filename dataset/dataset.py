@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dataset.augment import Augment, to_batch
 from dataset.cache import open_cache, remap
-from dataset.reader import file_status, find_data, layout_of, list_split, read_image, read_label
+from dataset.reader import file_status, find_data, layout_of, list_split, read_image, read_label, used_splits
 from utils.classes import Classes
 from utils.lab import INPUT_SIZE, LabError
 from utils.machine import in_threads
@@ -95,7 +95,7 @@ class SegmentationDataset(Dataset):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells one data set from another: a digest of the names and sizes of the split's files, wherever they lie."""
+        """Tells one data set from another: a digest of the names and sizes of `part`'s files, wherever they lie."""
         files = [(path.name, file_status(path).st_size) for pair in self.pairs for path in (pair.image, pair.label)]
         return hashlib.sha256(repr(files).encode()).hexdigest()[:12]
 
@@ -107,9 +107,8 @@ def main() -> None:
                        "python -m dataset.dataset [DATA]")
     root = find_data(sys.argv[1] if len(sys.argv) == 2 else None)
     layout = layout_of(root)
-    counts = {split: len(list_split(root, split)) for split in ("train", "val")}
-    print(f"{root}: laid out as {layout.name}, {len(layout.classes)} classes, {counts['train']} training and "
-          f"{counts['val']} validation pairs")
+    counts = [f"{len(list_split(root, split))} of {split}" for split in used_splits(root)]
+    print(f"{root}: laid out as {layout.name}, {len(layout.classes)} classes, pairs: {', '.join(counts)}")
 
 
 if __name__ == "__main__":

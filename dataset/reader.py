@@ -13,7 +13,6 @@ from PIL import Image
 
 from dataset.layouts import CITYSCAPES, LAYOUTS
 from dataset.layouts.base import Layout, open_file
-from dataset.layouts.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIXES  # noqa: F401, for those who write in this layout
 from dataset.sample import draw_sample
 from utils.classes import LAB_CLASSES
 from utils.lab import DEFAULT_DATA, INPUT_SIZE, ROOT, SAMPLE_DATA, SPLITS, LabError
@@ -102,6 +101,11 @@ def splits_with_pictures(root: Path) -> list[str]:
 def scored_split(root: Path) -> str:
     """The split to score on: val, or test where only that has pictures (a reserved set may be named so)."""
     return next((split for split in splits_with_pictures(root) if split != "train"), "val")
+
+
+def used_splits(root: Path) -> list[str]:
+    """Those that the lab reads: train and the one to score on. Of a folder without pictures train, which is missed."""
+    return [split for split in splits_with_pictures(root) if split in ("train", scored_split(root))] or ["train"]
 
 
 def file_status(path: Path) -> os.stat_result:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.plots import DARK, LIGHT, plain_ticks
+from figures.plots import DARK, LIGHT, name_points, spread_out
 from utils.complexity import figure_of_merit
 from utils.lab import FOM_OFFSET, TASKS
 
@@ -33,7 +33,7 @@ def plot_frontier(rows: Sequence[dict]) -> Figure:
     right.set(xlabel="multiply-accumulates a picture", ylabel="KB of weights",
               title=f"lines of equal FoM at mIoU {MIOU}")
     for ax, x, y in ((left, "macs", "miou"), (middle, "kb", "miou"), (right, "macs", "kb")):
-        _name(ax, rows, x, y)
+        name_points(ax, [(row[x], row[y], row["name"]) for row in rows])
     return figure
 
 
@@ -47,7 +47,7 @@ def _plot_miou(ax: Axes, rows: Sequence[dict], cost: str) -> None:
     floors = [row["miou"] - (row["spread"] or 0) for row in rows] + [gate]
     room = 0.12 * max(max(tops) - min(floors), 0.02)
     ax.set_ylim(min(floors) - room, max(tops) + room)
-    _spread_out(ax, [row[cost] for row in rows])
+    spread_out(ax, [row[cost] for row in rows])
     ax.grid(alpha=0.3)
     ax.legend(frameon=False, loc="best")
 
@@ -56,8 +56,8 @@ def _plot_plane(ax: Axes, rows: Sequence[dict]) -> None:
     ax.set(xscale="log", yscale="log")
     for row in rows:
         ax.errorbar(row["macs"], row["kb"], **_marker(row))
-    x = _spread_out(ax, [row["macs"] for row in rows])
-    y = _spread_out(ax, [row["kb"] for row in rows], axis="y")
+    x = spread_out(ax, [row["macs"] for row in rows])
+    y = spread_out(ax, [row["kb"] for row in rows], axis="y")
     merits = [figure_of_merit(macs, kb, MIOU) for macs, kb in zip(x, y, strict=True)]
     for exponent in range(math.ceil(math.log10(merits[0])), math.ceil(math.log10(merits[1]))):
         product = math.sqrt(10**exponent * (MIOU - FOM_OFFSET))  # MACs x KB
@@ -74,35 +74,3 @@ def _marker(row: dict) -> dict:
     passed = row["miou"] >= TASKS[2].miou
     return {"fmt": "o" if passed else "s", "color": DARK if passed else LIGHT, "markersize": 7,
             "markerfacecolor": DARK if passed else "white", "elinewidth": 1.2}
-
-
-def _name(ax: Axes, rows: Sequence[dict], x: str, y: str) -> None:
-    """Names beside the points, each where it covers no other point and no other name, if there is such a place."""
-    ax.figure.draw_without_rendering()  # until then nothing has its place
-    points = ax.transData.transform([(row[x], row[y]) for row in rows])  # (rows, 2), in pixels
-    pixel = ax.figure.dpi / 72
-    taken = [(px - 5 * pixel, py - 5 * pixel, px + 5 * pixel, py + 5 * pixel) for px, py in points]
-    for row, (px, py) in zip(rows, points, strict=True):
-        wide, high = 5 * len(row["name"]) * pixel, 9 * pixel  # about, at 8 points
-        places = []
-        for side, dy in ((1, 4), (-1, 4), (1, -12), (-1, -12), (1, 16), (-1, 16), (1, -24), (-1, -24)):
-            left, low = px + 8 * pixel if side > 0 else px - 8 * pixel - wide, py + dy * pixel
-            box = (left, low, left + wide, low + high)
-            outside = left < ax.bbox.x0 or box[2] > ax.bbox.x1 or low < ax.bbox.y0 or box[3] > ax.bbox.y1
-            places.append((10 * outside + sum(_overlap(box, other) for other in taken), len(places), side, dy, box))
-        _, _, side, dy, box = min(places)
-        taken.append(box)
-        ax.annotate(row["name"], (row[x], row[y]), xytext=(8 * side, dy), textcoords="offset points",
-                    ha="left" if side > 0 else "right", va="bottom", fontsize=8)
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _spread_out(ax: Axes, values: Sequence[float], axis: str = "x") -> tuple[float, float]:
-    """Limits with room around `values` on a log axis, with plain figures (5M, 20K) at 1, 2 and 5; returns them."""
-    low, high = min(values) / 1.5, max(values) * 1.5
-    getattr(ax, f"set_{axis}lim")(low, high)
-    plain_ticks(getattr(ax, f"{axis}axis"))
-    return low, high

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.plots import DARK, LIGHT
+from figures.plots import DARK, LIGHT, short
 from utils.complexity import Layer
 
-Path = tuple[str, ...]     # a module's name, split at its dots; () is the network itself
+ModulePath = tuple[str, ...]  # a module's name, split at its dots; () is the network itself
 NETWORK = "(network)"
-SMALL = 0.02               # share of the time below which work between layers is added to the module around it
+SMALL = 0.02  # share of the time below which work between layers is added to the module around it
 
 
 def plot_layers(rows: Sequence[Layer], times: Mapping[str, float] | None = None, most: int = 20) -> Figure:
@@ -27,7 +27,7 @@ def plot_layers(rows: Sequence[Layer], times: Mapping[str, float] | None = None,
     costs = _merge(_gather(rows, times or {}), max(most, 2))
     totals = [sum(row.macs for row in rows), sum(row.parameters for row in rows),
               sum(row.activations for row in rows), sum((times or {}).values())]
-    titles = [f"MACs: {_short(totals[0])}", f"parameters: {totals[1]:,}",
+    titles = [f"MACs: {short(totals[0], '.1f')}", f"parameters: {totals[1]:,}",
               f"activation memory: {_kb(totals[2])}", f"CPU time: {totals[3]:.1f} ms"]
     shares = np.array(list(costs.values())) / [total or 1 for total in totals]
     panels = 3 if times is None else 4
@@ -42,7 +42,7 @@ def plot_layers(rows: Sequence[Layer], times: Mapping[str, float] | None = None,
     return figure
 
 
-def _gather(rows: Sequence[Layer], times: Mapping[str, float]) -> dict[Path, np.ndarray]:
+def _gather(rows: Sequence[Layer], times: Mapping[str, float]) -> dict[ModulePath, np.ndarray]:
     """(MACs, parameters, bytes, ms) of every row and of all other work that takes time, in the network's order."""
     layers = {row.name: np.array([row.macs, row.parameters, row.activations, 0.0]) for row in rows}
     names, place = list(times), 0
@@ -59,11 +59,11 @@ def _gather(rows: Sequence[Layer], times: Mapping[str, float]) -> dict[Path, np.
     return costs
 
 
-def _merge(costs: dict[Path, np.ndarray], most: int) -> dict[Path, np.ndarray]:
+def _merge(costs: dict[ModulePath, np.ndarray], most: int) -> dict[ModulePath, np.ndarray]:
     """At most `most` entries: innermost modules become one, see plot_layers; where names end, the cheapest ones."""
     totals = np.maximum(sum(costs.values(), np.zeros(4)), 1e-12)
     while len(costs) > most:
-        families: dict[Path, list[Path]] = {}
+        families: dict[ModulePath, list[ModulePath]] = {}
         for path in costs:
             for length in range(1, len(path) + 1):
                 families.setdefault(path[:length], []).append(path)
@@ -93,20 +93,13 @@ def _bars(ax: Axes, shares: np.ndarray, color: str) -> None:
     ax.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-def _path(name: str) -> Path:
+def _path(name: str) -> ModulePath:
     return () if name == NETWORK else tuple(name.split("."))
 
 
-def _label(path: Path, paths: Mapping[Path, object]) -> str:
+def _label(path: ModulePath, paths: Mapping[ModulePath, object]) -> str:
     outer = any(other != path and other[:len(path)] == path for other in paths)
     return (".".join(path) or "network") + (" itself" if outer else "")
-
-
-def _short(value: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value:.0f}"
 
 
 def _kb(size: float) -> str:

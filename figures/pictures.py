@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
@@ -38,15 +39,20 @@ def show_panels(data: Tensor, *labels: Tensor, titles: Sequence[str] = ("picture
     for row in range(rows):
         for column, images in enumerate(columns):
             ax = axes[row, column]
-            ax.imshow(images[row], interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
+            show_bare(ax, images[row])
             if row == 0:
                 ax.set_title(titles[column], fontsize=10)
         if captions:
             axes[row, 0].set_ylabel(captions[row], fontsize=9)
     add_legend(figure, classes)
     return figure
+
+
+def show_bare(ax: Axes, image: np.ndarray) -> None:
+    """A picture (H, W, 3), pixel by pixel, with nothing around it."""
+    ax.imshow(image, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
 
 
 def add_legend(figure: Figure, classes: Classes = LAB_CLASSES) -> None:

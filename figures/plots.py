@@ -1,13 +1,13 @@
-"""Plots of a run: class shares, curves, IoU bars, the confusion matrix. Each returns a matplotlib Figure.
+"""Plots of a run, each a matplotlib Figure: class shares, curves, IoU bars, confusion matrix; what other plots share.
 
 Readable in print: one hue for figures, dashes beside color where two curves meet. The classes' display colors appear
 only where they name a class. Other classes than the lab's 8 are passed as `classes`; of many the figures are larger.
 """
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -15,6 +15,7 @@ from utils.classes import LAB_CLASSES, Classes
 from utils.metric import ConfusionMatrix
 
 DARK, LIGHT = "#1f4e79", "#d95f02"  # a blue and an orange that stay apart for the color-blind and in grey
+LEADER = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6}  # from a name to a point that it is not close to
 MANY = 10  # classes: more of them need more room than the lab's 8
 
 
@@ -108,15 +109,50 @@ def _check_classes(number: int, classes: Classes) -> None:
         raise ValueError(f"expected figures of {len(classes)} classes, got {number}: pass classes=<the data set's>")
 
 
-def plain_ticks(axis: Axis, steps: Sequence[int] = (1, 2, 5)) -> None:
-    """Plain figures (20K, 5M) at the `steps` of each decade of a logarithmic axis, none between them."""
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axis.set_minor_formatter(NullFormatter())
+def spread_out(ax: Axes, values: Sequence[float], axis: str = "x") -> tuple[float, float]:
+    """Limits with room around `values` on a logarithmic axis, x or y, which it returns.
+
+    Plain figures (20K, 5M) stand at 1, 2 and 5, or at powers of ten over a wide range.
+    """
+    low, high = min(values) / 1.6, max(values) * 1.6
+    getattr(ax, f"set_{axis}lim")(low, high)
+    ticks = getattr(ax, f"{axis}axis")
+    ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 80 else (1,)))
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    ticks.set_minor_formatter(NullFormatter())
+    return low, high
 
 
-def _plain(value: float) -> str:
+def short(value: float, form: str = "g") -> str:
+    """20K, 5M, 1.2G: the figure before the unit in the format `form`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if value >= size:
-            return f"{value / size:g}{unit}"
+            return f"{value / size:{form}}{unit}"
     return f"{value:g}"
+
+
+def name_points(ax: Axes, points: Sequence[tuple[float, float, str]], size: float = 8) -> None:
+    """Names beside the points (x, y, name), each where it covers no other point and no other name, if there is such.
+
+    The axes must have their limits by then. `size` is that of the letters.
+    """
+    ax.figure.draw_without_rendering()  # until then nothing has its place
+    places = ax.transData.transform([(x, y) for x, y, _ in points])  # (points, 2), in pixels
+    pixel = ax.figure.dpi / 72
+    taken = [(px - 5 * pixel, py - 5 * pixel, px + 5 * pixel, py + 5 * pixel) for px, py in places]
+    for (x, y, name), (px, py) in zip(points, places, strict=True):
+        wide, high = 0.62 * size * len(name) * pixel, 1.1 * size * pixel  # about
+        sides = []
+        for dy, side in itertools.product((0, 7, -7, 14, -14, 21, -21, 28, -28, 35, -35, 42, -42), (1, -1)):
+            left, low = px + 8 * pixel if side > 0 else px - 8 * pixel - wide, py + dy * pixel - high / 2
+            box = (left, low, left + wide, low + high)
+            outside = left < ax.bbox.x0 or box[2] > ax.bbox.x1 or low < ax.bbox.y0 or box[3] > ax.bbox.y1
+            sides.append((10 * outside + sum(_overlap(box, other) for other in taken), len(sides), side, dy, box))
+        _, _, side, dy, box = min(sides)
+        taken.append(box)
+        ax.annotate(name, (x, y), xytext=(8 * side, dy), textcoords="offset points", fontsize=size,
+                    ha="left" if side > 0 else "right", va="center", arrowprops=LEADER if abs(dy) > 7 else None)
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

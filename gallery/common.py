@@ -1,4 +1,4 @@
-"""What files of the gallery share: number of classes, check of an input, bilinear resizing, a stride to remember."""
+"""What files of the gallery share: number of classes, input's check, bilinear resizing, norms, a stride to remember."""
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +22,15 @@ def check_input(x: Tensor, stride: int, fewest: int = 1) -> None:
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, C, h, w) to (N, C, *size), bilinear, by pixel centres (align_corners=False)."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)  # of ENet's and of SINet's authors
+
+
+def norm_act(channels: int) -> nn.Sequential:
+    """Batch norm and a ReLU with a learned slope below zero, one for each channel."""
+    return nn.Sequential(norm(channels), nn.PReLU(channels))
 
 
 def remember_output_stride(network: nn.Module, output_stride: int) -> None:

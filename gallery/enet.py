@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input
+from gallery.common import NUM_CLASSES, check_input, norm, norm_act
 
 # Table 1, with the channels of width 16. A filter is its (length, dilation): those of length 3 are squares, longer
 # ones a column and a row.
@@ -51,14 +51,6 @@ DECODER = (
     (64,  0.1,    2 * (PLAIN,)),    # stride 4: 4.0 to 4.2
     (16,  0.1,    1 * (PLAIN,)),    # stride 2: 5.0 and 5.1
 )
-
-
-def norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)  # the authors' epsilon
-
-
-def norm_act(channels: int) -> nn.Sequential:
-    return nn.Sequential(norm(channels), nn.PReLU(channels))
 
 
 def conv(in_channels: int, out_channels: int, kernel: int | tuple[int, int] = 1, **options: object) -> nn.Conv2d:

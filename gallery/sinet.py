@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input
+from gallery.common import NUM_CLASSES, check_input, norm, norm_act
 
 # The encoder (section 3.3). A row is an S2-module: its channels and the (kernel, pooling) of its two branches.
 # Pooling 1 keeps the resolution; PLAIN is a depthwise 3x3 in one piece instead of a column and a row.
@@ -51,15 +51,6 @@ STAGE16 = (
     (108, PLAIN,  (5, 2)),
 )
 WIDTH2, WIDTH8, WIDTH16 = 16, 24, 60  # channels with which strides 2, 8 and 16 are entered; at stride 4 they are K
-
-
-def norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)  # the authors' epsilon
-
-
-def norm_act(channels: int) -> nn.Sequential:
-    """Batch norm and a ReLU with a learned slope below zero, one for each channel."""
-    return nn.Sequential(norm(channels), nn.PReLU(channels))
 
 
 def upsample(x: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ from figures.answers import show_answers
 from gallery.catalogue import BASELINE, CATALOGUE, FREQUENCY, find, shrink
 from gallery.frequency import ClassFrequency
 from gallery.measure import Cost, measure
-from training.frontier.ladder import table
 from training.jobs import Job, all_settings, make_job, read_result
 from training.networks import import_module, named_network, parse_name
 from training.runs import check_settings, save_weights
 from utils.evaluation import evaluate, load_model, predict, student_code
 from utils.files import replacing, write_json
 from utils.lab import INPUT_SIZE, ROOT, TASKS, LabError
+from utils.tables import markdown
 from utils.terminal import bar_stream
 
 TASK = TASKS[1]
@@ -115,7 +115,7 @@ def show(rows: Sequence[Row], num_classes: int) -> str:
         cells.append([row.name, f"{cost.parameters:,}", f"{cost.kb:,.1f}", f"{cost.thop:,}", f"{cost.dispatched:,}",
                       _field(cost), f"{cost.milliseconds:.1f}", *_outcome(result),
                       "; ".join(part for part in (known.shows, known.paper) if part) if known else row.network])
-    return (f"{table(cells, left=1)}\n\nMACs for one picture of 256 x 512; sees: the input pixels that one output "
+    return (f"{markdown(cells)}\n\nMACs for one picture of 256 x 512; sees: the input pixels that one output "
             "depends on, \"all\" where that is the whole picture;\nCPU ms: one thread, one picture, median of 5; "
             "mIoU: of the best epoch on the validation pictures")
 

@@ -362,6 +362,11 @@ def test_it_says_where_the_pictures_are_kept(plain, sample):
                                        f"{cached.cached.folder}")
 
 
+def test_an_unknown_tier_is_told_before_the_first_batch(plain):
+    with pytest.raises(LabError, match="expected a tier of gpu, ring, cpu, found 'disk'"):
+        Batches(plain, 4, tier="disk")
+
+
 def test_evaluation_takes_val_or_test_where_only_that_is(tmp_path, tiny_pair, capsys):
     def described(split: str | None) -> str:
         batches, description = open_evaluation(tmp_path, split, torch.device("cpu"))

@@ -1,16 +1,18 @@
 """Benchmarks: what is compared is equal, the arithmetic is right, and the command runs. Nothing here is timed."""
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import assert_one_line_error, run_command
 
-from benchmarks import gpu, metric, report
+from benchmarks import classroom, gpu, metric, report
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.data import Data, Naive
-from benchmarks.measure import Cost, Goal, Road, measure, require
+from benchmarks.measure import Cost, Goal, Road, Table, measure, require
 from benchmarks.setup import QUICK, Cores, Setup, all_cores, hold
 from utils.lab import LabError
 
@@ -69,21 +71,55 @@ def test_medians_ratios_and_goals():
     assert content["rows"][1]["ratio"] == {"cpu": 40, "wall": 40}
 
 
-def test_a_road_may_bring_its_own_cost_and_another_reference():
+def test_a_road_may_bring_its_own_cost():
     clock = Stopwatch()
-    table = measure("stub", "", "", [Road("here", clock.stub("here", 3.0)), Road("apart", lambda: Cost(6.0, 9.0), 2)],
-                    1, reference="apart", clock=clock)
-    assert table.rows[1].costs == [(3.0, 4.5)]
-    assert table.ratio(table.rows[0]) == pytest.approx((1.0, 6 / 4.5))
+    table = measure("stub", "", "", [Road("apart", lambda: Cost(6.0, 9.0), 2), Road("here", clock.stub("here", 3.0))],
+                    1, clock=clock)
+    assert table.rows[0].costs == [(3.0, 4.5)]
+    assert table.ratio(table.rows[1]) == pytest.approx((1.0, 6 / 4.5))
 
 
 def test_holding_to_one_core_ends_with_the_block():
     before, threads = all_cores(), torch.get_num_threads()
-    with pytest.raises(KeyError), hold(Cores(before.numbers[-1:], 1)):
-        assert torch.get_num_threads() == 1
-        assert not before.numbers or os.sched_getaffinity(0) == {before.numbers[-1]}
-        raise KeyError
-    assert (all_cores(), torch.get_num_threads()) == (before, threads)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), hold(Cores(before.numbers[-1:], 1)):
+            assert torch.get_num_threads() == 1
+            assert not before.numbers or os.sched_getaffinity(0) == {before.numbers[-1]}
+            raise KeyError
+        assert (all_cores(), torch.get_num_threads()) == (before, 2)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def graded(tmp_path, monkeypatch):
+    """The table of a class, with a grader and a script that only say an mIoU; the places of the grader's caches."""
+    places = []
+    monkeypatch.setattr(classroom, "grade", lambda *_, **__: places.append(os.environ["LAB_CACHE"]))
+    monkeypatch.setattr(classroom, "read_records", lambda _: [{"student": "1", "tasks": {"2": {"miou": 0.5}}}])
+
+    def run(script: float) -> tuple[Table, list[str]]:
+        monkeypatch.setattr(classroom.subprocess, "run", lambda *_, **__: SimpleNamespace(
+            stdout=f"Final IoU = {script:.6f}\n"))
+        return classroom._whole_class(Setup(tmp_path, QUICK), tmp_path, tmp_path, Path("1"), ""), places
+
+    return run
+
+
+@pytest.mark.parametrize("before", [None, "of the class"])
+def test_a_class_is_graded_with_a_cache_of_its_own_and_the_users_comes_back(graded, tmp_path, monkeypatch, before):
+    if before:
+        monkeypatch.setenv("LAB_CACHE", before)
+    table, places = graded(0.5)
+    assert os.environ.get("LAB_CACHE") == before
+    assert all(Path(place).is_relative_to(tmp_path) for place in places) and len(places) == 1
+    assert [len(row.costs) for row in table.rows] == [1, 1]
+
+
+def test_a_class_that_the_scripts_score_otherwise_is_no_result(graded):
+    with pytest.raises(LabError, match=r"the grader's mIoU to be the script's, found 0\.5 and 0\.4"):
+        graded(0.4)
 
 
 # --- what is compared is the same ---------------------------------------------------------------------------------
@@ -184,8 +220,8 @@ def test_quick_run_of_everything(tmp_path):
 @pytest.mark.parametrize(("arguments", "found"), [
     (["nonsense"], "found 'nonsense'"), (["matrix", "--rounds", "0"], "--rounds of at least 1, found 0"),
     (["--data", "nowhere"], "found none at nowhere"), (["argmax", "--json", os.devnull + "/x"], "to write")])
-def test_bad_input_ends_in_one_line(arguments, found):
-    assert_one_line_error(run_command("-m", "benchmarks", *arguments), "expected", found)
+def test_bad_input_ends_in_one_line(arguments, found, here):
+    assert_one_line_error(here(main, *arguments), "expected", found)
 
 
 def test_names_pick_benchmarks(tmp_path, monkeypatch, capsys):

@@ -503,12 +503,13 @@ def test_a_dangling_link_is_one_error_that_names_it(root, which):
         SegmentationDataset(root, "train")
 
 
-def test_a_damaged_file_is_named_and_once_mended_the_building_goes_on(root, decoded):
+def test_a_damaged_file_is_named_and_once_mended_the_building_goes_on(root, decoded, here):
     bad = source(root, 3)
     whole = bad.read_bytes()
     bad.write_bytes(whole[:-40])
-    assert_one_line_error(run_command("-m", "dataset.cache", root), bad.name, "copy it again")
+    assert_one_line_error(here(cache.main, root), bad.name, "copy it again")
     bad.write_bytes(whole)
+    decoded.clear()
     assert_right(open_cache(root, "train"), root)
     assert sorted(decoded) == ["3", "4"]
 
@@ -570,15 +571,15 @@ def test_command_builds_the_splits_there_are(tmp_path, monkeypatch, capsys, argu
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == splits
 
 
-def test_verify_finds_a_flipped_bit_and_names_its_source(root):
+def test_verify_finds_a_flipped_bit_and_names_its_source(root, here):
     folder = open_cache(root, "train").folder
-    assert run_command("-m", "dataset.cache", root, "--verify").stdout.endswith("every row agrees with its checksum\n")
+    assert here(cache.main, root, "--verify").stdout.endswith("every row agrees with its checksum\n")
     np.load(folder / "labels.npy", mmap_mode="r+")[3, 100, 100] ^= 1
-    result = run_command("-m", "dataset.cache", root, "--verify")
+    result = here(cache.main, root, "--verify")
     assert_one_line_error(result, source(root, 3).name, str(folder), "delete", stdout=result.stdout)
     assert len(result.stdout.splitlines()) == 1
 
 
-def test_wrong_data_folder_and_split_are_one_line(root, tmp_path):
-    assert_one_line_error(run_command("-m", "dataset.cache", tmp_path / "nowhere"), "nowhere")
-    assert_one_line_error(run_command("-m", "dataset.cache", root, "--split", "val"), "val", "train")
+def test_wrong_data_folder_and_split_are_one_line(root, tmp_path, here):
+    assert_one_line_error(here(cache.main, tmp_path / "nowhere"), "nowhere")
+    assert_one_line_error(here(cache.main, root, "--split", "val"), "val", "train")

@@ -126,7 +126,7 @@ def test_layers_are_drawn_as_shares_in_the_order_of_the_network():
         {"network itself": 0, "stem": 0.5, "up itself": 0, "up.a": 0.3, "up.b": 0.2},
         {"network itself": 0.4, "stem": 0.2, "up itself": 0.21, "up.a": 0.09, "up.b": 0.1}]
     assert [ax.get_title() for ax in figure.axes] == [
-        "MACs: 1.0 K", "parameters: 100", "activation memory: 0.1 KB", "CPU time: 100.0 ms"]
+        "MACs: 1.0K", "parameters: 100", "activation memory: 0.1 KB", "CPU time: 100.0 ms"]
     render(figure)
     assert len(plot_layers(rows).axes) == 3 and list(shown(plot_layers(rows))[0]) == ["stem", "up.a", "up.b"]
 

@@ -70,37 +70,37 @@ def test_the_table_names_all_and_the_costs_of_one(capsys, tmp_path):
 
 @pytest.fixture(scope="module")
 def gallery(sample, tmp_path_factory):
-    """Two networks trained for an epoch through the notebook itself, with the baseline; the folder."""
+    """A network trained for an epoch through the notebook itself, with the baseline; the folder."""
     folder = tmp_path_factory.mktemp("gallery")
-    done = run_command("-m", "gallery", "train", "frequency", "espnetv2", "gallery.fcn:FCN32s(width=4)", "--epochs", 1,
-                       "--data", sample, "--folder", folder, "-p", "DEVICE", "cpu")
+    done = run_command("-m", "gallery", "train", "frequency", "fcn32s/16", "--epochs", 1, "--data", sample,
+                       "--folder", folder, "-p", "DEVICE", "cpu")
     assert done.status == 0, done.stderr
     return folder, done
 
 
 def test_networks_are_trained_with_the_notebook_and_shown(gallery):
     folder, done = gallery
-    names = ("frequency", "espnetv2", "gallery.fcn-FCN32s-width=4")
-    results = {name: json.loads((folder / name / "result.json").read_text(encoding="utf-8")) for name in names}
-    for name, result in results.items():
+    results = {}
+    for name in ("frequency", "fcn32s/16"):
+        place = folder / name.replace("/", "-")
+        results[name] = result = json.loads((place / "result.json").read_text(encoding="utf-8"))
         assert f"| {result['miou']:.4f} |" in next(line for line in done.stdout.splitlines() if f"| {name} " in line)
-        assert (folder / name / "model_task1.pth").is_file()
-    assert results["espnetv2"]["settings"]["NETWORK"] == "gallery.espnetv2:ESPNetv2"
+        assert (place / "model_task1.pth").is_file()
+    assert results["fcn32s/16"]["settings"]["NETWORK"] == "gallery.fcn:FCN32s(width=4)"
     assert 0.1 < results["frequency"]["miou"] < 0.6
     assert (folder / "predictions.png").read_bytes()[:4] == b"\x89PNG" and "fcn" in (folder / "table.md").read_text()
-    weights = torch.load(folder / "gallery.fcn-FCN32s-width=4/model_task1.pth", weights_only=True)
+    weights = torch.load(folder / "fcn32s-16/model_task1.pth", weights_only=True)
     assert weights["backbone.conv1.weight"].shape[0] == 4
 
 
-def test_what_is_trained_is_not_trained_again(gallery, sample):
+def test_what_is_trained_is_not_trained_again(gallery, sample, here):
     folder, _ = gallery
-    before = (folder / "espnetv2/model_task1.pth").stat().st_mtime_ns
-    again = run_command("-m", "gallery", "train", "espnetv2", "--epochs", 1, "--data", sample, "--folder", folder,
-                        "-p", "DEVICE", "cpu")
+    before = (folder / "fcn32s-16/model_task1.pth").stat().st_mtime_ns
+    again = here(command.main, "train", "fcn32s/16", "--epochs", 1, "--data", sample, "--folder", folder,
+                 "-p", "DEVICE", "cpu")
     assert again.status == 0 and "1 of 1 runs are finished already" in again.stderr
-    names = [row.name for row in work.finished_rows(folder)]
-    assert names == ["espnetv2", "frequency", "gallery.fcn-FCN32s-width=4"]
-    assert (folder / "espnetv2/model_task1.pth").stat().st_mtime_ns == before
+    assert [row.name for row in work.finished_rows(folder)] == ["fcn32s-16", "frequency"]
+    assert (folder / "fcn32s-16/model_task1.pth").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -11,7 +11,7 @@ from utils.labels_cat import (
     CATEGORIES,
     CATEGORY_COLORS,
     ID_TO_CATEGORY,
-    colors_to_categories,
+    LABEL_COLORS,
     id2label,
     ids_to_categories,
     labels,
@@ -49,11 +49,11 @@ def test_ids_to_categories():
     assert (ID_TO_CATEGORY != 255).sum() == 35
 
 
-def test_colors_to_categories_follows_every_row():
+def test_colors_follow_every_row():
     for label in labels:
         color = np.array([[label.color]], np.uint8)
         expected = 7 if label.id == -1 else label.catId  # a plate has a car's color
-        assert colors_to_categories(color, "x").tolist() == [[expected]], label.name
+        assert ID_TO_CATEGORY[LABEL_COLORS.look_up(color, "x")].tolist() == [[expected]], label.name
 
 
 @pytest.mark.parametrize("value", [34, 100, 254])
@@ -65,7 +65,7 @@ def test_unknown_id_names_file_and_value(value):
 @pytest.mark.parametrize("color", [(1, 2, 3), (255, 255, 255), (0, 0, 143), (244, 35, 231)])
 def test_unknown_color_names_file_and_value(color):
     with pytest.raises(LabError, match=r"a/b\.png") as caught:
-        colors_to_categories(np.array([[(128, 64, 128), color]], np.uint8), "a/b.png")
+        LABEL_COLORS.look_up(np.array([[(128, 64, 128), color]], np.uint8), "a/b.png")
     assert str(color) in str(caught.value)
 
 

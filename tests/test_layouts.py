@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cityscapesscripts.helpers.labels import id2label, name2label
-from conftest import assert_one_line_error, run_command
+from conftest import ROOT, assert_one_line_error, load_file, write_pair
 from made_layouts import WRITERS, expect, save, write_voc
 from PIL import Image
 from torch import nn
@@ -310,24 +310,34 @@ def test_a_batch_of_voc_is_augmented_and_scored_in_21_classes(written):
     assert metric.counts.sum() == (target != 255).sum()
 
 
-def test_the_command_says_what_a_folder_holds(written, monkeypatch, capsys):
-    for kind, told in (("VOC", "laid out as Pascal VOC 2012, 21 classes, 3 training and 1 validation pairs"),
-                       ("KITTI", "laid out as KITTI, 8 classes, 3 training and 2 validation pairs")):
-        monkeypatch.setattr(sys, "argv", ["dataset", str(written[kind])])
-        command.main()
-        assert capsys.readouterr().out == f"{written[kind]}: {told}\n"
+def test_the_command_says_what_a_folder_holds(written, here, tmp_path):
+    for kind, told in (("VOC", "laid out as Pascal VOC 2012, 21 classes, pairs: 3 of train, 1 of val"),
+                       ("KITTI", "laid out as KITTI, 8 classes, pairs: 3 of train, 2 of val")):
+        assert here(command.main, written[kind]).stdout == f"{written[kind]}: {told}\n"
+    (tmp_path / "leftImg8bit").mkdir()
+    assert_one_line_error(here(command.main, tmp_path), "expected pictures of train", str(tmp_path))
+
+
+def test_the_command_takes_a_reserved_set_of_one_split(here, tmp_path, tiny_pair):
+    for split in ("val", "test"):
+        write_pair(tmp_path / split, split, "ulm_000000_000019", *tiny_pair)
+        told = f"laid out as Cityscapes, 8 classes, pairs: 1 of {split}"
+        assert here(command.main, tmp_path / split).stdout == f"{tmp_path / split}: {told}\n"
+    write_pair(tmp_path / "val", "test", "bonn_000000_000019", tiny_pair[0], None)  # which need no labels beside val
+    assert here(command.main, tmp_path / "val").stdout.endswith("pairs: 1 of val\n")
 
 
 # --- graded figures are of the lab's categories alone -------------------------------------------------------------
 
 
-def test_only_the_labs_categories_are_graded(written, tmp_path, weights):
+def test_only_the_labs_categories_are_graded(written, tmp_path, weights, here):
     told = f"expected the lab's 8 categories, found Pascal VOC 2012 with 21 classes in {written['VOC']}"
     with expect(told):
         require_lab_classes(written["VOC"])
     with expect(told):
         open_evaluation(written["VOC"], None, torch.device("cpu"))
-    assert_one_line_error(run_command("test_task1.py", weights[1], written["VOC"]), told)
+    script = load_file(ROOT / "test_task1.py")
+    assert_one_line_error(here(script.main, weights[1], written["VOC"]), told)
     from grading.grade import _bench
 
     with expect(told):

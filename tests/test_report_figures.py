@@ -10,14 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, load_file, run_command
+from conftest import ROOT, assert_one_line_error, load_file
 from made_layouts import write_voc
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from figures.report import __main__ as command
 from figures.report import build, data, gather, models, tables
-from figures.report.content import Content
+from figures.report.content import Content, add_costs, add_data, add_model, add_runs
 from figures.report.drawing import draw_network, fit_name
 from figures.report.events import can_write, write_events
 from figures.report.folder import renewing
@@ -27,6 +28,7 @@ from utils.lab import LabError
 from utils.labels_cat import CATEGORIES
 from utils.metric import ConfusionMatrix
 from utils.past import Past
+from utils.tables import aligned, markdown
 
 SKIPS = {("stem", "up0"), ("down1", "up1"), ("down2", "up2"), ("down3", "up3")}
 
@@ -63,6 +65,11 @@ def make_coast(folder: Path) -> None:
         (folder / f"coast/{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
+def squeezed(text: str) -> str:
+    """`text` without the blanks that line up the columns of its tables."""
+    return re.sub(" {2,}", " ", text)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, sample, weights) -> SimpleNamespace:
     """One report of made-up runs and untrained networks on the drawn sample."""
@@ -71,7 +78,7 @@ def made(tmp_path_factory, sample, weights) -> SimpleNamespace:
     make_runs(folder / "runs")
     notes = build.make_report(folder / "report", torch.device("cpu"), str(sample), folder / "runs", weights=weights,
                               dpi=50)
-    text = (folder / "report/report.md").read_text(encoding="utf-8")
+    text = squeezed((folder / "report/report.md").read_text(encoding="utf-8"))
     return SimpleNamespace(folder=folder, out=folder / "report", notes=notes, text=text)
 
 
@@ -265,11 +272,71 @@ def test_the_figures_in_the_text_are_those_of_the_runs(made):
     assert "| wide flips | wide | FLIP - to 0.5 | 0.5678 | +0.0444 |" in made.text
 
 
-def test_the_networks_figures_are_those_of_the_test_script(made, sample, weights):
-    result = run_command("test_task2.py", weights[2], sample)
+def test_the_networks_figures_are_those_of_the_test_script(made, sample, weights, here):
+    result = here(load_file(ROOT / "test_task2.py").main, weights[2], sample)
     flops, size, miou, fom = (line.partition("=")[2].strip() for line in result.stdout.splitlines())
     assert f"| {int(flops):,} | {size.removesuffix(' KB')} |" in made.text
     assert f"mIoU {miou}" in made.text and fom == "unranked"
+
+
+def test_what_is_made_has_a_place_in_the_outline():
+    runs = [Past(f"run {width}", {"settings": {"WIDTH": width}}, history([0.3, 0.4], width)) for width in (1, 2)]
+    matrix = ConfusionMatrix()
+    matrix.counts[:] = 5
+    content, scored = Content(), []
+    add_data(content, SimpleNamespace(
+        dataset=SimpleNamespace(arrays=(None, np.zeros((2, 4, 8), np.uint8))), stored=lambda index: (None, None)), runs)
+    for number, task in build.TASKS.items():
+        scored.append(gather.Scored(task, Path(f"model_task{number}.pth"), nn.Identity(), gather.Cost(5, 1.0, 2), [],
+                                    None, [matrix] * 2))
+        add_runs(content, runs, number, {})
+        add_model(content, scored[-1], "val")
+    add_runs(content, runs, None, {})
+    add_costs(content, scored, runs, {})
+    places = [key for section in OUTLINE for key in section.content]
+    assert {*content.pictures, *content.texts} | {"panels", "errors", "panels_task1"} == {*places}
+    assert len(places) == len({*places})
+
+
+def test_rows_of_text_as_tables():
+    assert markdown([["a", "b"], ["x|y", "1"]]).splitlines() == ["| a    | b |", "|:-----|--:|", "| x\\|y | 1 |"]
+    assert aligned([["name", "n"], ["a", "10", "told"], [], ["heading"]], left=(0, 2)) == [
+        "name      n", "a        10  told", "", "heading"]
+
+
+def test_other_measures_by_hand():
+    matrix = ConfusionMatrix()
+    matrix.counts[:2, :2] = [[3, 1], [2, 4]]  # rows: target; class 0 is void; IoU 3 / 6 and 4 / 7
+    one = gather.Scored(build.TASKS[1], Path("model.pth"), nn.Identity(), gather.Cost(5, 1.0, 2), [], None, [matrix])
+    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")]
+                    for line in tables.measures_table(one).splitlines())
+    assert dict(zip(head, row, strict=True)) == {
+        "mIoU": "0.5357", "without void": "0.5714", "frequency-weighted IoU": "0.5429",  # 0.4 * 3 / 6 + 0.6 * 4 / 7
+        "pixel accuracy": "0.7000", "accuracy without void": "0.6667", "mean accuracy": "0.7083", "boundary F": "-"}
+
+
+class Rounding(nn.Module):
+    """The class is the first channel: k * x - k * k / 2 is largest at the k next to x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(torch.arange(8.0))
+
+    def forward(self, x):
+        k = self.classes[:, None, None]
+        return k * x[:, :1] - k * k / 2
+
+
+def test_a_boundary_four_pixels_off_is_missed():
+    target = torch.ones(2, 256, 512, dtype=torch.uint8)
+    target[..., 300:] = 5
+    for shift, score in ((0, 1), (4, 0)):
+        data = torch.ones(2, 3, 256, 512)
+        data[..., 300 + shift:] = 5
+        one = gather.score(build.TASKS[1], Path("n.py"), Path("m.pth"), Rounding(), [(data, target)],
+                           torch.device("cpu"))
+        assert len(one.matrices) == 2 and one.metric.accuracy() == 1 - shift / 512
+        assert one.boundaries.mean() == score
 
 
 def test_runs_are_compared_with_the_one_they_differ_least_from():
@@ -278,7 +345,7 @@ def test_runs_are_compared_with_the_one_they_differ_least_from():
 
     runs = [run("third", "3", 0.55, A=1, B=2, MODEL="c"), run("first", "1", 0.4, A=1, B=1, MODEL="a"),
             run("second", "2", 0.5, A=2, B=1, MODEL="b"), run("again", "4", 0.54, A=1, B=2, MODEL="d")]
-    rows = [line.strip("| ").split(" | ") for line in tables.steps_table(runs, {}).splitlines()[2:]]
+    rows = [line.strip("| ").split(" | ") for line in squeezed(tables.steps_table(runs, {})).splitlines()[2:]]
     assert [row[0] for row in rows] == ["first", "second", "third", "again"]
     assert rows[1][1:] == ["first", "A 1 to 2", "0.5000", "+0.1000"]
     assert rows[2][1:] == ["first", "B 1 to 2", "0.5500", "+0.1500"]
@@ -298,7 +365,7 @@ def test_a_handed_in_network_belongs_to_the_runs_that_left_the_same_file(tmp_pat
                         [matrix])
     gather.name_runs([one], found, runs)
     assert one.runs == ["small|net"]
-    text = tables.cost_table([one], {"small|net": one.cost}, found)
+    text = squeezed(tables.cost_table([one], {"small|net": one.cost}, found))
     assert text.count("small") == 1 and "task 2: model_task2.pth (run small\\|net) | 5 | 1.000 | 2 | 0.6000" in text
     told = tables.changed_since([one], found)
     assert told.startswith("model_task2.pth scores 0.6000, while the run small|net noted 0.4321 at its best epoch")
@@ -362,7 +429,7 @@ def test_an_interruption_leaves_the_old_folder_and_nothing_else(tmp_path, monkey
 
 # Bad input, and what is missing
 
-def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch):
+def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch, here):
     monkeypatch.chdir(tmp_path)  # where no trained networks lie
     runs = make_runs(tmp_path / "runs")
     (tmp_path / "own").mkdir()
@@ -390,7 +457,7 @@ def test_bad_input_is_one_line(tmp_path, sample, weights, monkeypatch):
             build.make_report(**{"out": out, "device": cpu, "data": str(sample), "folder": runs, "names": ["wide"],
                                  "weights": {}} | options)
         assert not out.exists()
-    result = run_command("-m", "figures.report", "--out", tmp_path / "own", "--data", sample, cwd=tmp_path)
+    result = here(command.main, "--out", tmp_path / "own", "--data", sample)
     assert_one_line_error(result, "thesis.docx", "pass another --out")
 
 

@@ -18,7 +18,7 @@ from sklearn.metrics import jaccard_score
 from dataset.dataset import SegmentationDataset
 from dataset.sample import draw_sample, is_sample
 from utils.lab import LabError
-from utils.labels_cat import colors_to_categories, id2label, ids_to_categories
+from utils.labels_cat import ID_TO_CATEGORY, LABEL_COLORS, id2label
 
 
 def digest(path: Path) -> str:
@@ -58,7 +58,7 @@ def test_the_three_labels_agree(sample):
         ids = np.asarray(Image.open(path))
         colors = np.asarray(Image.open(str(path).replace("labelIds", "color")))[..., :3]
         instances = np.asarray(Image.open(str(path).replace("labelIds", "instanceIds"))).astype(int)
-        np.testing.assert_array_equal(colors_to_categories(colors, "color"), ids_to_categories(ids, "ids"))
+        np.testing.assert_array_equal(ID_TO_CATEGORY[LABEL_COLORS.look_up(colors, "color")], ID_TO_CATEGORY[ids])
         with_instances = np.isin(ids, [i for i in range(34) if id2label[i].hasInstances])
         np.testing.assert_array_equal(np.where(with_instances, instances // 1000, instances), ids)
 
@@ -96,7 +96,8 @@ def test_an_interrupted_drawing_leaves_no_half_sample(tmp_path, sent):
     process = subprocess.Popen([sys.executable, "-m", "dataset.sample", tmp_path / "s", "--train", "40"], cwd=ROOT,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
-    while not any(tmp_path.rglob("*_leftImg8bit.png")) and time.monotonic() < deadline:
+    while not any(tmp_path.rglob("*_leftImg8bit.png")):
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(process.pid, sent)
     stderr = process.communicate(timeout=60)[1]
@@ -119,9 +120,9 @@ def test_command_line_says_what_is_wrong(tmp_path):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
-    """Pixels of 64 training and 24 validation pictures at the lab's size: uint8 pictures and categories."""
-    root = draw_sample(tmp_path_factory.mktemp("larger") / "sample", train=64, val=24)
-    assert json.loads((root / "sample.json").read_text(encoding="utf-8"))["train"] == 64
+    """Pixels of 32 training and 12 validation pictures at the lab's size: uint8 pictures and categories."""
+    root = draw_sample(tmp_path_factory.mktemp("larger") / "sample", train=32, val=12)
+    assert json.loads((root / "sample.json").read_text(encoding="utf-8"))["train"] == 32
     return [SegmentationDataset(root, split).arrays for split in ("train", "val")]
 
 

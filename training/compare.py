@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.lab import RUNS, LabError
 from utils.past import Past, as_text, read_run, run_names, settings_side_by_side, unknown_run
+from utils.tables import aligned
 
 
 def list_runs(folder: Path) -> str:
@@ -27,7 +28,7 @@ def list_runs(folder: Path) -> str:
                          f"{run.class_names[-1]}: its mIoU cannot be compared with one of the lab's categories")
     runs.sort(key=lambda run: -run.best.get("miou", -math.inf))
     table = [["run", *_cells(Past("", {}, []))], *([run.name, *_cells(run).values()] for run in runs)]
-    return "\n".join([*(_align(table, left=(0, 7, 8)) if runs else []), *notes])
+    return "\n".join([*(aligned(table, left=(0, 7, 8)) if runs else []), *notes])
 
 
 def compare_runs(folder: Path, names: list[str]) -> str:
@@ -51,7 +52,7 @@ def compare_runs(folder: Path, names: list[str]) -> str:
     iou = [dict(zip(run.class_names, run.iou, strict=True)) for run in runs]
     known = dict.fromkeys(name for of in iou for name in of)  # of all runs, each once
     rows += [["  " + name, *(as_text(of.get(name), ".4f") for of in iou)] for name in known]
-    return "\n".join(_align(rows, left=range(len(runs) + 1)))
+    return "\n".join(aligned(rows, left=range(len(runs) + 1)))
 
 
 def _cells(run: Past) -> dict[str, str]:
@@ -65,16 +66,6 @@ def _cells(run: Past) -> dict[str, str]:
         "minutes": as_text(run.minutes, ".1f"),
         "machine": as_text(machine.get("name") if isinstance(machine, dict) else machine),
         "started": as_text(run.about.get("started"))}
-
-
-def _align(rows: list[list[str]], left: range | tuple[int, ...]) -> list[str]:
-    """The rows as lines of columns two blanks apart; those in `left` stand left, the others right."""
-    widths = {}
-    for row in rows:
-        for column, cell in enumerate(row):
-            widths[column] = max(widths.get(column, 0), len(cell))
-    return ["  ".join(cell.ljust(widths[column]) if column in left else cell.rjust(widths[column])
-                      for column, cell in enumerate(row)).rstrip() for row in rows]
 
 
 def main(arguments: list[str] | None = None) -> None:

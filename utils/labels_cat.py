@@ -67,7 +67,6 @@ labels = (
     Label("license plate",       -1,  0,      "void",         0,    False,     True,  (0, 0, 142),     (0, 0, 0)),
 )
 
-name2label = {label.name: label for label in labels}
 id2label = {label.id: label for label in labels}
 
 # (8, 3) uint8: the display color of each category.
@@ -128,8 +127,3 @@ def ids_to_categories(ids: np.ndarray, where: str) -> np.ndarray:
     """Maps uint8 label ids of any shape to uint8 categories 0..7 of the same shape; raises as `check_ids` does."""
     check_ids(ids, where)
     return ID_TO_CATEGORY[ids]
-
-
-def colors_to_categories(colors: np.ndarray, where: str) -> np.ndarray:
-    """Maps uint8 RGB colors (..., 3) to uint8 categories 0..7 of shape (...); raises as LABEL_COLORS does."""
-    return ID_TO_CATEGORY[LABEL_COLORS.look_up(colors, where)]

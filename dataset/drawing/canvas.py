@@ -60,10 +60,10 @@ class Dice:
         """One of the items."""
         return items[self.whole(0, len(items) - 1)]
 
-    def color(self, base: Color, light: float = 0.15, hue: float = 8.0) -> Color:
-        """The base color, its brightness varied by the share `light` and each channel by `hue`."""
+    def color(self, base: Color, light: float = 0.15) -> Color:
+        """The base color, its brightness varied by the share `light` and each channel by 8."""
         gain = self.real(1 - light, 1 + light)
-        red, green, blue = (min(250.0, max(6.0, value * gain + self.real(-hue, hue))) for value in base)
+        red, green, blue = (min(250.0, max(6.0, value * gain + self.real(-8.0, 8.0))) for value in base)
         return red, green, blue
 
     def grid(self, *shape: int) -> np.ndarray:
@@ -216,8 +216,7 @@ class Canvas:
             return None
         return top, np.arange(top, bottom, dtype=np.float64) + 0.5
 
-    def polygon(self, points: Sequence[Point], color: Color, texture: float = 0.0, slope: float = 0.0,
-                opacity: float = 1.0) -> None:
+    def polygon(self, points: Sequence[Point], color: Color, texture: float = 0.0, slope: float = 0.0) -> None:
         """Fills a convex polygon of (x, y); `texture` roughens it, `slope` darkens it towards its lower end."""
         heights = [y for _, y in points]
         found = self._rows(min(heights), max(heights))
@@ -237,10 +236,9 @@ class Canvas:
                     np.minimum(right, line, out=right)
                 else:
                     np.maximum(left, line, out=left)
-        self._fill(self._between(top, left, right), color, texture, slope, opacity)
+        self._fill(self._between(top, left, right), color, texture, slope)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, color: Color, texture: float = 0.0,
-                slope: float = 0.0, opacity: float = 1.0) -> None:
+    def ellipse(self, x: float, y: float, rx: float, ry: float, color: Color, opacity: float = 1.0) -> None:
         """Fills an upright ellipse about (x, y) with radii rx and ry."""
         found = self._rows(y - ry, y + ry) if ry > 0 else None
         if found is None:
@@ -248,7 +246,7 @@ class Canvas:
         top, rows = found
         rise = (rows - y) / ry
         half = rx * np.sqrt(np.maximum(0.0, 1.0 - rise * rise))
-        self._fill(self._between(top, x - half, x + half), color, texture, slope, opacity)
+        self._fill(self._between(top, x - half, x + half), color, opacity=opacity)
 
     def bar(self, start: Point, end: Point, width: float, color: Color, end_width: float | None = None,
             texture: float = 0.0) -> None:
@@ -263,8 +261,8 @@ class Canvas:
                       (end[0] - nx * last, end[1] - ny * last), (start[0] - nx * width, start[1] - ny * width)],
                      color, texture)
 
-    def _fill(self, area: tuple[Window, np.ndarray] | None, color: Color, texture: float, slope: float,
-              opacity: float) -> None:
+    def _fill(self, area: tuple[Window, np.ndarray] | None, color: Color, texture: float = 0.0, slope: float = 0.0,
+              opacity: float = 1.0) -> None:
         if area is None:
             return
         window, mask = area

@@ -56,9 +56,9 @@ class Plan:
         self.taken.append((x, z, wide, long))
         return True
 
-    def seen(self, x: float, z: float, margin: float = 20.0) -> bool:
-        """Whether the ground point's column lies in the picture, `margin` pixels from its edges."""
-        return margin < self.camera.point(x, 0.0, z)[0] < WIDTH - margin
+    def seen(self, x: float, z: float) -> bool:
+        """Whether the ground point's column lies in the picture, more than 20 pixels from its edges."""
+        return 20.0 < self.camera.point(x, 0.0, z)[0] < WIDTH - 20.0
 
 
 MOODS = {  # sky above, sky at the horizon, clouds, gain of the light

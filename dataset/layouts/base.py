@@ -7,6 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from utils.classes import LAB_CLASSES, Classes
 from utils.lab import LabError
+from utils.labels_cat import ColorTable, check_ids
 
 
 class Layout(ABC):
@@ -73,6 +74,27 @@ def open_file(path: Path) -> Image.Image:
         kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
         raise LabError(f"expected a whole {kind}, found a damaged or unreadable file, {path} ({error}): "
                        "copy it again from the source") from None
+
+
+def read_ids(path: Path, advice: str) -> np.ndarray:
+    """A label whose pixels are ids of Cityscapes' table, 8-bit grey: uint8 (H, W). Raises LabError for others."""
+    image = open_file(path)
+    if image.mode != "L":
+        raise LabError(f"expected 8-bit grey label ids, found mode {image.mode} in {path}: {advice}")
+    ids = np.asarray(image)
+    check_ids(ids, str(path), advice)
+    return ids
+
+
+def read_colors(path: Path, table: ColorTable, advice: str) -> np.ndarray:
+    """A label whose pixels are colors of `table`, RGB or RGBA, as its bytes: uint8 (H, W). Raises LabError for others.
+
+    advice: for a file that holds no such colors at all; the table has its own for a color that is not in it.
+    """
+    image = open_file(path)
+    if image.mode not in ("RGB", "RGBA"):
+        raise LabError(f"expected label colors as RGB or RGBA, found mode {image.mode} in {path}: {advice}")
+    return table.look_up(np.asarray(image)[..., :3], str(path))
 
 
 def read_indices(path: Path, highest: int, others: dict[int, str], advice: str) -> np.ndarray:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.layouts.base import Layout, existing, open_file, read_indices
-from utils.lab import IGNORE, SPLITS, LabError
+from dataset.layouts.base import Layout, existing, read_colors, read_indices
+from utils.lab import IGNORE, SPLITS
 from utils.labels_cat import CATEGORIES, ColorTable
 
 
@@ -86,8 +86,9 @@ INDEXED = (
     ("Unlabelled",  "void"),
 )
 
+AS_THEY_ARE = "use CamVid's labels as they are"
 COLORS = ColorTable(((row.color, index) for index, row in enumerate(COLORED)),
-                    "a color of CamVid's 32 classes (dataset/layouts/camvid.py)", "use CamVid's labels as they are")
+                    "a color of CamVid's 32 classes (dataset/layouts/camvid.py)", AS_THEY_ARE)
 
 
 def categories(names: list[str]) -> np.ndarray:
@@ -157,11 +158,7 @@ class CamVidColored(CamVidSplits):
         return [*super().key, [row.color for row in COLORED]]
 
     def read_codes(self, path: Path) -> np.ndarray:
-        image = open_file(path)
-        if image.mode not in ("RGB", "RGBA"):
-            raise LabError(f"expected label colors as RGB or RGBA, found mode {image.mode} in {path}: use CamVid's "
-                           "labels as they are")
-        return COLORS.look_up(np.asarray(image)[..., :3], str(path))
+        return read_colors(path, COLORS, AS_THEY_ARE)
 
 
 class CamVidStills(CamVidColored):

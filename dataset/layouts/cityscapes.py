@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.layouts.base import Layout, open_file
+from dataset.layouts.base import Layout, read_colors, read_ids
 from utils.lab import LabError
-from utils.labels_cat import ID_TO_CATEGORY, LABEL_COLORS, check_ids
+from utils.labels_cat import ID_TO_CATEGORY, LABEL_COLORS
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 LABEL_SUFFIXES = ("_gtFine_labelIds.png", "_gtFine_color.png")  # the first that exists is read
@@ -49,15 +49,6 @@ class Cityscapes(Layout):
                        f"{folder} for the picture {image}: unpack gtFine beside leftImg8bit")
 
     def read_codes(self, path: Path) -> np.ndarray:
-        image = open_file(path)
         if path.name.endswith(LABEL_SUFFIXES[0]):
-            if image.mode != "L":
-                raise LabError(f"expected 8-bit grey label ids, found mode {image.mode} in {path}: use Cityscapes' "
-                               "gtFine _labelIds.png as it is")
-            ids = np.asarray(image)
-            check_ids(ids, str(path))
-            return ids
-        if image.mode not in ("RGB", "RGBA"):
-            raise LabError(f"expected label colors as RGB or RGBA, found mode {image.mode} in {path}: use Cityscapes' "
-                           "gtFine _color.png as it is")
-        return LABEL_COLORS.look_up(np.asarray(image)[..., :3], str(path))
+            return read_ids(path, "use Cityscapes' gtFine _labelIds.png as it is, not trainIds or instance ids")
+        return read_colors(path, LABEL_COLORS, "use Cityscapes' gtFine _color.png as it is")

@@ -14,12 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.layouts.base import Layout, existing, open_file
-from utils.lab import LabError
-from utils.labels_cat import ID_TO_CATEGORY, check_ids
+from dataset.layouts.base import Layout, existing, read_ids
+from utils.labels_cat import ID_TO_CATEGORY
 
 FIRST_OF_VAL = "000160"
-ADVICE = "use training/semantic of data_semantics.zip as it is"
 
 
 class Kitti(Layout):
@@ -45,9 +43,4 @@ class Kitti(Layout):
         return existing(root / "training" / "semantic" / image.name, image, "unpack data_semantics.zip once more")
 
     def read_codes(self, path: Path) -> np.ndarray:
-        image = open_file(path)
-        if image.mode != "L":
-            raise LabError(f"expected 8-bit grey label ids, found mode {image.mode} in {path}: {ADVICE}")
-        ids = np.asarray(image)
-        check_ids(ids, str(path), f"{ADVICE}, not instance/ or semantic_rgb/")
-        return ids
+        return read_ids(path, "use training/semantic of data_semantics.zip as it is, not instance/ or semantic_rgb/")

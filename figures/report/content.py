@@ -119,9 +119,13 @@ def add_model(content: Content, scored: Scored, where: str) -> None:
     _add_confusion(content, end, metric, f"{scored.path.name} on {where}")
     before = [content.texts[f"ious_{end}"]] if f"ious_{end}" in content.texts else []
     content.texts[f"ious_{end}"] = "\n\n".join(
-        [f"{scored.path.name}, scored on {where}: mIoU {metric.miou():.6f}, without void "
-         f"{metric.miou_without_void():.4f}, accuracy {metric.accuracy():.4f}.",
+        [f"{scored.path.name}, scored on {where}: mIoU {metric.miou():.6f}.",
          tables.iou_table({scored.path.name: metric.iou().tolist()}), *before])
+    content.texts[f"measures_{end}"] = (
+        f"Other measures of {scored.path.name} on the same pictures:\n\n" + tables.measures_table(scored) +
+        "\n\nThe pixel accuracy is decided by the frequent classes. The mean accuracy, a mean over the classes, sees "
+        "no false alarm; the frequency-weighted IoU does, and counts each class by its share of the pixels. Boundary "
+        f"F: of a class's boundary, how much is met within {scored.boundaries.tolerance} pixels.")
 
 
 def add_pictures(content: Content, scored: list[Scored], batches: Batches) -> None:

@@ -2,13 +2,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from figures.pictures import denormalise
-from figures.plots import plain_ticks
+from figures.pictures import denormalise, show_bare
+from figures.plots import name_points, spread_out
 from figures.report.curves import LOOKS
 from utils.lab import IGNORE
 from utils.metric import ConfusionMatrix
@@ -56,9 +55,7 @@ def plot_errors(data: Tensor, target: Tensor, preds: Sequence[Tensor], names: Se
         if len(preds) == 2:
             images.append(paint(picture, errors_of_two(target[row], preds[0][row], preds[1][row])))
         for ax, image, title in zip(axes[row], images, titles, strict=True):
-            ax.imshow(image, interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
+            show_bare(ax, image)
             if row == 0:
                 ax.set_title(title, fontsize=10)
     told = [f"{name} wrong" for name in names] + ["both wrong (in the last column)"] * (len(names) == 2)
@@ -89,36 +86,14 @@ def plot_costs(points: Sequence[dict], thresholds: Sequence[float] = ()) -> Figu
             ax.axhline(threshold, color="0.4", linewidth=1, linestyle=":", zorder=0)
         ax.set_xscale("log")
         ax.set_xlabel(label, fontsize=9)
-        _readable(ax, [point[key] for point in known])
+        spread_out(ax, [point[key] for point in known])
         ax.grid(alpha=0.3)
     low, high = axes[0].get_ylim()
     axes[0].set(ylabel="mIoU", ylim=(max(low - 0.1 * (high - low), 0), min(high + 0.1 * (high - low), 1)))
-    figure.draw_without_rendering()  # from here on the axes have their places
     for ax, (key, _) in zip(axes, kinds, strict=True):
-        _names(ax, sorted(((point[key], point["miou"], point["name"]) for point in points if point.get(key)),
-                          key=lambda point: -point[1]))
+        known = [(point[key], point["miou"], point["name"]) for point in points if point.get(key)]
+        name_points(ax, sorted(known, key=lambda point: -point[1]), size=7)
     for threshold in thresholds:
         axes[-1].annotate(f"asked for: {threshold}", (1, threshold), (-4, 2), xycoords=("axes fraction", "data"),
                           textcoords="offset points", fontsize=7, color="0.35", ha="right")
     return figure
-
-
-def _readable(ax: Axes, values: Sequence[float]) -> None:
-    """Room around the values, and plain figures (5M, 20K) at 1, 2 and 5, or at powers of ten over a wide range."""
-    low, high = min(values) / 1.8, max(values) * 1.8
-    ax.set_xlim(low, high)
-    plain_ticks(ax.xaxis, (1, 2, 5) if high / low < 80 else (1,))
-
-
-def _names(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """The points' names beside them, left in the right half, one below the other where points are close."""
-    placed: list[tuple[bool, float]] = []
-    for x, y, name in points:
-        px, py = ax.transAxes.inverted().transform(ax.transData.transform((x, y)))
-        left, row = px > 0.55, py
-        while any(left == side and abs(row - other) < 0.05 for side, other in placed):
-            row -= 0.05
-        placed.append((left, row))
-        ax.annotate(name, (x, y), (px - 0.03 if left else px + 0.03, row), textcoords="axes fraction", fontsize=7,
-                    ha="right" if left else "left", va="center",
-                    arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6} if abs(row - py) > 0.02 else None)

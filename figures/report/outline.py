@@ -23,7 +23,7 @@ OUTLINE = (
     Section("### Pros and cons", "Which classes and which kinds of picture does the network get right, which wrong? "
             "What do its worst pictures have in common? What does it cost?", ("panels_task1", "iou_task1")),
     Section("### Accuracy", "Which mIoU and which accuracy does the network reach, and why do the two differ? Which "
-            "classes are confused with which?", ("confusion_task1", "ious_task1")),
+            "classes are confused with which?", ("confusion_task1", "ious_task1", "measures_task1")),
     Section("### Loss", "Which loss did you train with, and what is its weakness on rare classes? What did you try "
             "against that, and what happened to each class?", ("curves_task1",)),
     Section("### Optimizer", "Which optimizer, learning rate and schedule, and how did you find them? How would one "
@@ -35,13 +35,13 @@ OUTLINE = (
             ("architecture_task2", "layers_task2", "costs")),
     Section("### Why", "Why these methods, and why do they cost so little accuracy? Which did you leave out, and why? "
             "Where is the network worse than the U-Net?",
-            ("cost_accuracy", "iou_models", "panels", "errors", "ious_task2")),
+            ("cost_accuracy", "iou_models", "panels", "errors", "ious_task2", "measures_task2")),
     Section("### How", "How did you get there, step by step? What did each step bring in MACs, KB and mIoU? How did "
             "you train, and what against over-fitting?",
             ("runs_task2", "curves_task2", "steps_task2", "settings_task2", "overfitting_task2", "iou_task2",
              "confusion_task2")),
     Section("## Runs that tell no task", "", ("runs_other", "curves_other", "steps_other", "settings_other",
-                                              "overfitting_other", "iou_other")),
+                                              "overfitting_other", "iou_other", "ious_other")),
 )
 
 HEAD = """# Report

@@ -7,16 +7,11 @@ from figures.report.gather import Cost, Scored
 from utils.complexity import figure_of_merit
 from utils.labels_cat import CATEGORIES
 from utils.past import Past, as_text, settings_side_by_side
+from utils.tables import markdown
 
 PLACES = ("DATA", "DEVICE", "MODEL", "RUN")  # where things lie, which changes no result
 ROUNDING = 5e-4  # of the mIoU, since training may compute in 16 bits
 WIDE = 8  # runs in a table that has a column for each
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table; the first `left` columns stand left, the others right."""
-    lines = [head, [":--" if column < left else "--:" for column in range(len(head))], *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def runs_table(runs: Sequence[Past]) -> str:
@@ -26,7 +21,7 @@ def runs_table(runs: Sequence[Past]) -> str:
              as_text(run.best.get("train_miou"), ".4f"), as_text(gap_of(run), "+.4f"),
              as_text(run.about.get("parameters"), ","), as_text(run.minutes, ".1f")] for run in best_first(runs)]
     head = ["run", "epochs", "best mIoU", "at epoch", "accuracy", "training mIoU", "gap", "parameters", "minutes"]
-    return table(head, rows)
+    return markdown([head, *rows])
 
 
 def steps_table(runs: Sequence[Past], costs: Mapping[str, Cost]) -> str:
@@ -47,7 +42,7 @@ def steps_table(runs: Sequence[Past], costs: Mapping[str, Cost]) -> str:
         rows.append([run.name, order[nearest].name, told, _miou(miou), f"{miou - before:+.4f}",
                      *_cost_cells(costs, run.name, order[nearest].name)])
     head = ["run", "compared with", "what differs", "best mIoU", "difference", "MACs", "KB"]
-    return table(head[:7 if costs else 5], [row[:7 if costs else 5] for row in rows], left=3)
+    return markdown([row[:7 if costs else 5] for row in (head, *rows)], left=3)
 
 
 def _cost_cells(costs: Mapping[str, Cost], name: str, other: str | None = None) -> list[str]:
@@ -61,19 +56,19 @@ def _cost_cells(costs: Mapping[str, Cost], name: str, other: str | None = None) 
 
 
 def changes(before: Past, after: Past) -> list[str]:
-    """The settings that differ, as `NAME old → new`, without those that only say where things lie."""
+    """The settings that differ, as `NAME old to new`, without those that only say where things lie."""
     found = settings_side_by_side([before, after])
     return [f"{key} {old} to {new}" for key, (old, new) in found.items() if key not in PLACES]
 
 
 def settings_table(runs: Sequence[Past]) -> str:
-    """The settings that differ between the best runs, a column each; of a single run all of them."""
+    """The settings that differ between the best runs, a column each."""
     shown = best_first(runs)[:WIDE]
-    rows = settings_side_by_side(shown, differing=len(shown) > 1)
+    rows = settings_side_by_side(shown)
     rows = {key: row for key, row in rows.items() if key not in PLACES}
     if not rows:
         return "No setting differs between the runs."
-    return table(["setting", *(run.name for run in shown)], [[key, *row] for key, row in rows.items()])
+    return markdown([["setting", *(run.name for run in shown)], *([key, *row] for key, row in rows.items())])
 
 
 def all_settings(run: Past) -> str:
@@ -88,7 +83,17 @@ def iou_table(ious: Mapping[str, Sequence[float]]) -> str:
         known = [value for value in values if not math.isnan(value)]
         mean = sum(known) / len(known) if known else math.nan
         rows.append([name, _miou(mean), *(as_text(value, ".4f") for value in values)])
-    return table(["", "mean", *CATEGORIES], rows)
+    return markdown([["", "mean", *CATEGORIES], *rows])
+
+
+def measures_table(scored: Scored) -> str:
+    """What a network reaches by other measures than the mIoU, in a single row."""
+    metric = scored.metric
+    row = {"mIoU": metric.miou(), "without void": metric.miou_without_void(),
+           "frequency-weighted IoU": metric.frequency_weighted_iou(), "pixel accuracy": metric.accuracy(),
+           "accuracy without void": metric.accuracy_without_void(), "mean accuracy": metric.mean_accuracy(),
+           "boundary F": scored.boundaries.mean()}
+    return markdown([list(row), [as_text(value, ".4f") for value in row.values()]], left=0)
 
 
 def cost_table(models: Sequence[Scored], costs: Mapping[str, Cost], runs: Sequence[Past]) -> str:
@@ -101,7 +106,7 @@ def cost_table(models: Sequence[Scored], costs: Mapping[str, Cost], runs: Sequen
     for run in best_first(runs):
         if run.name in costs and run.name not in handed_in:
             rows.append(_cost_row(f"run {run.name}", costs[run.name], run.best["miou"], run.task))
-    return table(["network", "MACs", "KB", "parameters", "mIoU", "FoM (task 2)"], rows)
+    return markdown([["network", "MACs", "KB", "parameters", "mIoU", "FoM (task 2)"], *rows])
 
 
 def changed_since(models: Sequence[Scored], runs: Sequence[Past]) -> str:

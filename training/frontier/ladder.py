@@ -10,6 +10,7 @@ from types import ModuleType
 from utils.complexity import count_flops, count_size, figure_of_merit
 from utils.evaluation import load_network, student_code
 from utils.lab import FOM_OFFSET, TASKS, LabError
+from utils.tables import markdown as table
 
 NEEDED = ("rungs", "Rung", "LowComplexityNet", "fold")
 GUESSES = (0.66, 0.665, 0.68)  # what mIoU a plan assumes: the gate, a little above it, with room to spare
@@ -135,19 +136,6 @@ def may_fall(ratio: float, miou: float = GUESSES[-1]) -> str:
     if fall > gate:
         return f"{gate:.4f}, to the gate"
     return f"must rise by {-fall:.4f}" if fall < 0 else f"{fall:.4f}"
-
-
-def table(rows: Sequence[Sequence[str]], left: int) -> str:
-    """`rows`, a heading first, as lines `| a | b |`, Markdown that reads well unrendered; `left` columns stand left."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) if column < left else cell.rjust(width)
-                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
-    rule = [":" + "-" * (width + 1) if column < left else "-" * (width + 1) + ":"
-            for column, width in enumerate(widths)]
-    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
 
 
 def _numbers(text: str) -> tuple[int, ...]:
