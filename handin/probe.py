@@ -58,6 +58,7 @@ def import_alone(network_file: Path, torch: object, tell: object) -> str | None:
         setattr(owner, name, trains)
     spec = importlib.util.spec_from_file_location("handed_in", network_file)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass, for one, looks up what its annotations mean
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             spec.loader.exec_module(module)

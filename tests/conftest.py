@@ -83,6 +83,7 @@ def load_file(path: Path):
     """Imports a Python file by its path, without the lab's own loader."""
     spec = importlib.util.spec_from_file_location(f"loaded_{path.parent.name}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass, for one, looks up what its annotations mean
     spec.loader.exec_module(module)
     return module
 

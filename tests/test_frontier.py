@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, load_file, run_command
+from conftest import ROOT, assert_one_line_error, load_file
 from made_layouts import write_voc
 from PIL import Image
 
@@ -22,9 +22,11 @@ from training import jobs
 from training.frontier import __main__ as command
 from training.frontier import ladder as ladder_file
 from training.frontier import results, rows
-from training.frontier.ladder import Ladder, may_fall, plan, table
+from training.frontier.ladder import Ladder, may_fall, plan
 from training.headless import literal
 from utils.lab import INPUT_SIZE, LabError
+from utils.tables import markdown
+from utils.timing import time_network
 
 # --- rungs and what they cost -------------------------------------------------------------------------------------
 
@@ -228,6 +230,15 @@ def test_other_settings_start_anew_and_keep_the_older_run_aside(trained, tmp_pat
     assert json.loads((tmp_path / "safe/seed-1/result.json").read_text())["settings"]["LEARNING_RATE"] == 3e-3
 
 
+def test_a_finished_run_that_was_put_aside_is_not_written_over(trained, tmp_path):
+    for rate in ("1e-3", "3e-3"):
+        assert trained("--seeds", 1, "-p", "LEARNING_RATE", rate).status == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("safe/*/*.json")}
+    again = trained("--seeds", 1, "-p", "LEARNING_RATE", "4e-3")
+    assert "found a finished one there too: check --data, --epochs and -p" in again.status
+    assert {path: path.read_bytes() for path in tmp_path.glob("safe/*/*.json")} == before and len(before) == 8
+
+
 def test_levers_share_the_recipes_runs(trained, tmp_path, capsys, monkeypatch):
     recipe = {**jobs.notebook_settings(rows.NOTEBOOK), "EMA": 2, "WEIGHT_DECAY": 0, "WARM_UP": 0.1}
     monkeypatch.setattr(jobs, "notebook_settings", lambda notebook: recipe)
@@ -293,9 +304,9 @@ def test_bad_input_ends_in_one_line(arguments, parts, tmp_path):
     assert all(part in str(caught.value) for part in parts) and "\n" not in str(caught.value)
 
 
-def test_the_command_plans_and_ends_in_one_line():
-    assert run_command("-m", "training.frontier", "plan", "8/8/8,0/0/1").stdout.count("| 8/8/8,0/0/1 |") == 2
-    assert_one_line_error(run_command("-m", "training.frontier", "plan", "nothing"), "expected a rung", "'nothing'")
+def test_the_command_plans_and_ends_in_one_line(here):
+    assert here(command.main, "plan", "8/8/8,0/0/1").stdout.count("| 8/8/8,0/0/1 |") == 2
+    assert_one_line_error(here(command.main, "plan", "nothing"), "expected a rung", "'nothing'")
 
 
 def test_settings_are_read_from_the_notebook():
@@ -375,12 +386,24 @@ def test_a_picture_is_timed_on_the_folded_network(made_up):
     torch.save(network.fold(network.LowComplexityNet()).state_dict(), made_up / "safe/seed-1/model_task2.pth")
     rungs = {result.name: result for result in results.read_results(made_up)}
     threads = torch.get_num_threads()
-    assert 0.1 < results.milliseconds(rungs["safe"]) < 10_000 and torch.get_num_threads() == threads
+    torch.set_num_threads(2)  # other than the one that is timed
+    try:
+        assert 0.1 < results.milliseconds(rungs["safe"]) < 10_000 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert results.milliseconds(rungs["lean"]) is None
 
 
+def test_what_is_timed_is_a_copy_in_eval_mode():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2)).train()
+    modes = []
+    network[1].register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    assert time_network(network, (8, 8), passes=1) > 0
+    assert set(modes) == {False} and network.training and network[1].num_batches_tracked == 0
+
+
 def test_tables_are_markdown():
-    assert table([["a", "b"], ["long", "1"]], left=1).splitlines() == ["| a    | b |", "|:-----|--:|", "| long | 1 |"]
+    assert markdown([["a", "b"], ["long", "1"]]).splitlines() == ["| a    | b |", "|:-----|--:|", "| long | 1 |"]
 
 
 def test_the_figure_shows_every_rung():

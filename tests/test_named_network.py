@@ -1,8 +1,12 @@
 """Another network in the notebook, chosen by its name."""
+import sys
+
 import pytest
 import torch
 
+from handin.probe import import_alone
 from training.networks import check_saving, named_network
+from utils.evaluation import load_network
 from utils.lab import ROOT, LabError
 
 
@@ -62,12 +66,16 @@ def load_model(MODEL_PATH):
 
 @pytest.mark.parametrize(("load", "message"), [
     ("network.load_state_dict(torch.load(MODEL_PATH))", None),
+    # of the largest logit, 3.5, not a thousandth: as much as a GPU's rounding differs with the layout in memory
+    ("network.load_state_dict(torch.load(MODEL_PATH)); network.bias.data += 2e-3", None),
+    ("network.load_state_dict(torch.load(MODEL_PATH)); network.bias.data += 1e-1", "one with other logits"),
     ("pass", "to give back the network that was saved, found one with other logits"),
     ("torch.nn.Linear(3, 8).load_state_dict(torch.load(MODEL_PATH))", "size mismatch for weight"),
     ("network = None", "expected load_model to return a torch.nn.Module"),
     ("raise NotImplementedError('still to be written: task 1')", "found still to be written: task 1")])
 def test_what_load_model_cannot_read_back_is_found_before_the_training(load, message, tmp_path):
     (tmp_path / "net.py").write_text(FILE.format(load=load))
+    torch.manual_seed(0)
     network = torch.nn.Conv2d(3, 8, 1)
     if message is None:
         check_saving(network, tmp_path / "net.py")
@@ -75,6 +83,48 @@ def test_what_load_model_cannot_read_back_is_found_before_the_training(load, mes
     with pytest.raises(LabError, match=message) as caught:
         check_saving(network, tmp_path / "net.py")
     assert "\n" not in str(caught.value)
+
+
+def test_reading_back_is_computed_as_exactly_as_scoring(tmp_path, monkeypatch):
+    seen = []
+
+    class Silent(torch.nn.Conv2d):
+        def forward(self, x):
+            seen.append((torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32))
+            return super().forward(x)
+
+    (tmp_path / "net.py").write_text(FILE.format(load="network.load_state_dict(torch.load(MODEL_PATH))"))
+    network = Silent(3, 8, 1).requires_grad_(False)
+    for tensor in network.parameters():
+        tensor.zero_()  # a network that says nothing yet is one that can be saved, too
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    check_saving(network, tmp_path / "net.py")
+    assert seen == [(False, False)] and torch.backends.cudnn.benchmark
+
+
+DATACLASS = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+@dataclass
+class Row:
+    width: int = 8
+def load_model(MODEL_PATH):
+    return nn.Conv2d(3, Row().width, 1)
+"""
+
+
+def test_a_network_file_may_hold_a_dataclass_and_one_that_fails_leaves_no_module(tmp_path, monkeypatch):
+    path = tmp_path / "with_rows.py"
+    path.write_text(DATACLASS, encoding="utf-8")
+    assert load_network(path).load_model("").out_channels == 8
+    monkeypatch.chdir(tmp_path)
+    assert import_alone(path, torch, lambda stage, **_: None) is None
+    path = tmp_path / "with_a_fault.py"
+    path.write_text(f"{DATACLASS}\n1 / 0\n", encoding="utf-8")
+    with pytest.raises(LabError, match="ZeroDivisionError"):
+        load_network(path)
+    assert "submitted_with_rows" in sys.modules and "submitted_with_a_fault" not in sys.modules
 
 
 def test_the_whole_of_task_2_s_network_is_not_what_is_handed_in():

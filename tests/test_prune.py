@@ -1,7 +1,7 @@
 """Structured pruning: which channels go, that the rest is a network of the table again, and that it can train on."""
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, load_file, run_command
+from conftest import ROOT, assert_one_line_error, load_file
 from torch import nn
 
 from training.prune import main, prune, start
@@ -93,7 +93,7 @@ def test_what_cannot_be_pruned_is_refused_in_words(rung, widths, words):
 
 def test_weights_in_fewer_bits_are_refused():
     for dtype in ("float16", "int8"):
-        with pytest.raises(LabError, match=f"expected float32 weights to start from, found .*{dtype}"):
+        with pytest.raises(LabError, match=f"expected float32 weights to be pruned, found .*{dtype}"):
             prune(network2, network2.store(folded(), dtype), (4, 8, 12))
 
 
@@ -135,14 +135,14 @@ def test_another_network_is_no_place_to_start(rung, pictures, words):
         start(network2.LowComplexityNet(rung), folded(), pictures)
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, here):
     torch.save(folded().state_dict(), tmp_path / "m.pth")
     out = tmp_path / "p.pth"
     main([str(tmp_path / "m.pth"), "--ratio", "0.5", "--out", str(out)])
     pruned = network2.load_model(str(out))
     assert pruned.rung == WIDE._replace(widths=(3, 4, 6))
     assert f"{'3/4/6':12} {count_size(pruned):9.3f} KB" in capsys.readouterr().out
-    done = run_command("-m", "training.prune", out, "--to", "12/4/6", "--out", tmp_path / "x.pth")
+    done = here(main, out, "--to", "12/4/6", "--out", tmp_path / "x.pth")
     assert_one_line_error(done, "some of them below 3/4/6", "12/4/6")
     assert not (tmp_path / "x.pth").exists()
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, load_file, run_command
+from conftest import ROOT, assert_one_line_error, load_file
 from torch import nn
 
 from grading.trials.flags import read_source
@@ -150,7 +150,7 @@ def test_integer_inference_is_counted_as_it_is(folded, integer):
     assert profile.thop == 0 and profile.flops == profile.dispatched == count_flops(folded)
 
 
-def test_the_command_writes_what_load_model_reads(saved, tmp_path, capsys):
+def test_the_command_writes_what_load_model_reads(saved, tmp_path, capsys, here):
     stores = load_stores(FILE, saved)
     assert list(stores) == ["float32", "float16", "int8"]
     out = tmp_path / "out.pth"
@@ -159,7 +159,7 @@ def test_the_command_writes_what_load_model_reads(saved, tmp_path, capsys):
     factor = (count_size(stores["int8"]) / count_size(stores["float32"])) ** 2
     assert f"{count_size(stores['int8']):.3f} KB" in printed and f"FoM is {factor:.4f} of what it was" in printed
     assert count_size(network2.load_model(str(out))) == count_size(stores["int8"])
-    again = run_command("-m", "training.quantise", out)
+    again = here(main, out)
     assert_one_line_error(again, "expected float32 weights", "int8", str(out))
 
 

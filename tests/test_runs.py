@@ -180,7 +180,7 @@ def test_two_processes_keep_in_step_and_one_writes(tmp_path):
 # --- interruptions ------------------------------------------------------------------------------------------------
 
 SERVER = """
-import os, sys, time
+import os, signal, sys, time
 import numpy as np, random
 import torch
 from torch import nn
@@ -189,7 +189,7 @@ from training.runs import Run, save_weights
 torch.set_num_threads(1)  # no threads before fork
 EPOCHS = int(sys.argv[1])
 
-def train(folder, pid):
+def train(folder, pid, last):
     torch.manual_seed(1), np.random.seed(1), random.seed(1)
     network = nn.Sequential(nn.Linear(500, 500), nn.Dropout(0.1))  # 1 MB, 4 with all parts: saving takes longest
     ema = torch.optim.swa_utils.AveragedModel(network)
@@ -199,6 +199,8 @@ def train(folder, pid):
                                           "ema": ema}, resume=True, folder=folder)
     os.write(1, f"started {pid} {run.epoch}\\n".encode())
     for epoch in range(run.epoch, EPOCHS):
+        if epoch == last:
+            signal.pause()  # it will be killed
         loss = (network(torch.randn(2, 500)) * np.random.rand() - random.random()).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -217,7 +219,8 @@ for line in sys.stdin:
     if child == 0:
         status = 1
         try:
-            train(line.strip(), os.getpid())
+            folder, last = line.split()
+            train(folder, os.getpid(), int(last))
             status = 0
         finally:
             os._exit(status)
@@ -232,9 +235,12 @@ def test_killed_at_random_moments_a_run_loses_no_epoch_and_ends_with_the_same_we
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(epochs)], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
-    def start(folder: Path) -> tuple[int, int]:
-        """Begins or resumes a training in `folder`; returns its process and how many epochs it found done."""
-        server.stdin.write(f"{folder}\n")
+    def start(folder: Path, last: int = epochs) -> tuple[int, int]:
+        """Begins or resumes a training in `folder`, which waits after epoch `last` if that is not the last of all.
+
+        Returns its process and how many epochs it found done.
+        """
+        server.stdin.write(f"{folder} {last}\n")
         server.stdin.flush()
         word, pid, done = server.stdout.readline().split()
         assert word == "started"
@@ -257,10 +263,12 @@ def test_killed_at_random_moments_a_run_loses_no_epoch_and_ends_with_the_same_we
 
         reported = leftovers = 0
         for _ in range(kills):
-            pid, done = start(tmp_path / "parts")
+            pid, done = start(tmp_path / "parts", last=reported + 4)
             assert done in (reported, reported + 1)  # killed between saving and reporting
             assert not list((tmp_path / "parts/toy").glob(".*.part"))
-            time.sleep(rng.uniform(0, 3 * epoch_seconds))
+            for _ in range(rng.randint(0, 3)):  # some epochs, and then a moment within one
+                done = int(server.stdout.readline().removeprefix("finished"))
+            time.sleep(rng.uniform(0, epoch_seconds))
             os.kill(pid, signal.SIGKILL)
             last, code = wait()
             assert code == -signal.SIGKILL
@@ -632,7 +640,7 @@ def test_one_run_shows_all_its_settings(folder, capsys):
     assert rows["parameters"] == "12" and rows["void"] == "0.7500"
 
 
-def test_no_runs_an_unknown_name_and_damage_are_one_line(folder):
+def test_no_runs_an_unknown_name_and_damage_are_one_line(folder, here):
     for content, part in (("[{}]", "record of epoch 1"), ("{", "JSON"), ("{}", "list of epochs"), ("\x00", "JSON"),
                           ('[{"epoch": 1, "confusion": [[1]]}]', "8 x 8"),
                           ('[{"epoch": 1, "seconds": "x"}]', "seconds")):
@@ -647,7 +655,7 @@ def test_no_runs_an_unknown_name_and_damage_are_one_line(folder):
         compare(["large", "larg", "--folder", str(folder)])
     with pytest.raises(LabError, match=r"expected runs in .*, found no such folder"):
         compare(["--folder", str(folder / "nothing")])
-    assert_one_line_error(run_command("-m", "training.runs", "--folder", folder / "no run"), "expected runs in", "none")
+    assert_one_line_error(here(compare, "--folder", folder / "no run"), "expected runs in", "none")
 
 
 def test_the_command_prints_utf8(folder):

@@ -2,6 +2,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.augment import Augment
 from dataset.batches import Batches
@@ -108,6 +109,15 @@ def test_out_of_memory_names_batch_width_and_what_fits(room, fits):
     assert network.weight.grad is None
 
 
+def test_of_several_processes_none_tries_a_step_that_the_others_do_not_make(monkeypatch):
+    monkeypatch.setattr(step, "shard", lambda: (1, 2))
+    network = Hungry(1)
+    with (pytest.raises(LabError, match="found it full: lower BATCH_SIZE; RESUME"),
+          memory_advice(network, Precision("auto", CPU), 16)):
+        network(torch.zeros(8, 3, 256, 512))
+    assert network.seen == [8]
+
+
 def test_without_a_width_none_is_named():
     network = Hungry(2)
     with (pytest.raises(LabError) as caught, memory_advice(network, Precision("auto", CPU), 4)):
@@ -156,6 +166,7 @@ def test_nothing_in_an_epoch_waits_for_the_gpu(sample, tier):
     network = LowComplexityNet().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     criterion = nn.CrossEntropyLoss(ignore_index=255)
+    average = average_weights(network, 3)
     batches = Batches(SegmentationDataset(sample, "train", Augment()), 2, device, shuffle=True, tier=tier)
     metric, losses = ConfusionMatrix(), AverageMeter()
     for strict in (False, True):  # the first epoch may set things up
@@ -169,6 +180,7 @@ def test_nothing_in_an_epoch_waits_for_the_gpu(sample, tier):
                 precision.scaler.scale(loss).backward()
                 precision.scaler.step(optimizer)
                 precision.scaler.update()
+                average.update_parameters(network)
                 metric.update(target, output.max(1).indices.to(torch.uint8))
                 losses.update(loss, len(data))
         finally:
@@ -202,6 +214,24 @@ def test_the_average_of_the_weights_by_hand(reach):
     torch.testing.assert_close(average.module.weight.item(), expected)
     torch.testing.assert_close(average.module.running_mean.item(), -expected)
     assert network.weight.item() == 361
+
+
+def test_averaging_moves_nothing_between_the_cpu_and_where_the_network_is():
+    network = nn.BatchNorm2d(1).to("meta")  # as on a GPU: not the CPU
+    average, places = average_weights(network, 3), []
+
+    class Places(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            tensors = [each.device.type for each in args if isinstance(each, torch.Tensor)]
+            to = (kwargs or {}).get("device")
+            places.append({*tensors, *([torch.device(to).type] if to is not None else [])})
+            return function(*args, **(kwargs or {}))
+
+    with Places():
+        for _ in range(2):
+            average.update_parameters(network)
+    assert {"meta"} in places and all(len(of_one) <= 1 for of_one in places)
+    assert average.n_averaged == 2
 
 
 def test_an_average_over_nothing_is_refused():

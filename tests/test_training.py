@@ -1,5 +1,6 @@
 """Atomic files, class weights, and the command that runs a notebook."""
 import errno
+import io
 import json
 import os
 import subprocess
@@ -13,10 +14,13 @@ import torch
 from conftest import ROOT, assert_one_line_error, run_command
 from torch import nn
 
+from training import headless as headless_file
+from training.headless import run_notebook
 from training.losses import class_shares, class_weights
-from training.runs import save_weights
+from training.runs import save_weights, weights_file
 from utils.files import replacing, write_json
-from utils.lab import LabError
+from utils.lab import TASKS, LabError
+from utils.terminal import run_main
 
 # --- files --------------------------------------------------------------------------------------------------------
 
@@ -145,6 +149,36 @@ def test_a_bar_is_drawn_on_a_terminal_and_left_out_of_a_file(notebook, tmp_path)
 def test_unknown_setting_and_missing_notebook(notebook, tmp_path):
     assert_one_line_error(headless(notebook(), "-p", "EPOCH", "1"), "X, NAME", "found EPOCH")
     assert_one_line_error(headless(tmp_path / "none.ipynb"), "none.ipynb")
+
+
+@pytest.mark.parametrize(("place", "words"), [
+    ("file/out.ipynb", "found: File exists, .*file: choose another place .* with -o"),
+    ("file/deep/out.ipynb", "found: Not a directory, .*deep: choose another place .* with -o"),
+    ("folder", "found a folder at .*folder: add a name to -o")])
+def test_a_copy_that_cannot_be_written_is_one_line_before_anything_runs(notebook, tmp_path, place, words):
+    book = notebook("1 / 0")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(LabError, match=words):
+        run_notebook(book, {}, tmp_path / place)
+
+
+@pytest.mark.parametrize(("run", "name"), [(5, "5.ipynb"), ("runs/other", "other.ipynb"), ("mine", "book.ipynb")])
+def test_the_copy_is_named_by_its_run_whatever_type_that_is(notebook, tmp_path, monkeypatch, run, name):
+    book = notebook()
+    book.write_text(book.read_text().replace("NAME = 'a'", "RUN = 'mine'"))
+    monkeypatch.setattr(headless_file, "_execute", lambda *_: None)
+    monkeypatch.setattr(headless_file, "RUNS", tmp_path / "runs")
+    assert run_notebook(book, {"RUN": run}) == tmp_path / "runs" / name
+    assert weights_file(TASKS[1], run) == f"model_task1-{Path(name).stem if run != 'mine' else run}.pth"
+
+
+def test_what_stdouts_encoding_lacks_is_a_question_mark(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with pytest.raises(SystemExit):
+        run_main(lambda: print("50%|█| 王", flush=True))
+    assert written.getvalue() == b"50%|?| ?\n"
 
 
 def test_a_lab_error_in_a_cell_is_one_line(notebook, tmp_path):

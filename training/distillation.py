@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from dataset.augment import normalise
 from dataset.dataset import SegmentationDataset
-from training.losses import check, full_precision, ratio
+from training.contents import check
+from training.losses import full_precision, ratio
 from utils.lab import INPUT_SIZE, LabError
 from utils.terminal import bar_stream
 

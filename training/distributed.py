@@ -68,7 +68,7 @@ def parallel(network: nn.Module) -> nn.Module:
         return network
     device = next(network.parameters()).device
     if device.type == "cuda":
-        _share_batch_norm(network)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place, unless it is itself a batch norm
     return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
 
 
@@ -121,11 +121,3 @@ def share_buffers(network: nn.Module) -> None:
     if distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
-
-
-def _share_batch_norm(network: nn.Module) -> None:
-    """Turns each BatchNorm of `network` into a SyncBatchNorm, in place, with the same parameters and keys."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
-                setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))

@@ -34,8 +34,9 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     """Executes `notebook` in its own folder with `settings` and returns the path of the executed copy.
 
     output: without it the copy goes to runs/, under the notebook's name, or its RUN's where that is not the notebook's.
-    Prints what the cells print while they run. Raises LabError for a missing notebook, an unknown setting, and
-    whatever LabError a cell raises; any other exception of a cell is a SystemExit with the cell's traceback.
+    Prints what the cells print while they run. Raises LabError for a missing notebook, an unknown setting, a place that
+    cannot be written, and whatever LabError a cell raises; any other exception of a cell is a SystemExit with the
+    cell's traceback.
     """
     notebook = Path(notebook)
     if not notebook.is_file():
@@ -45,8 +46,10 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
     if unknown:
         raise LabError(f"expected settings of {notebook.name} ({', '.join(known)}), found {unknown[0]}: check -p")
     own = settings.get("RUN", default := literal(known["RUN"]["default"]) if "RUN" in known else None)
-    output = output or RUNS / (notebook.name if own == default else f"{Path(own).name}.ipynb")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = output or RUNS / (notebook.name if own == default else f"{Path(str(own)).name}.ipynb")
+    check_folder(output.parent, "choose another place for the executed copy with -o")
+    if output.is_dir():
+        raise LabError(f"expected a file for the executed copy, found a folder at {output}: add a name to -o")
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     if rank == 0:
         print(f"running {notebook.name}" + (f" in {world} processes" if world > 1 else ""), file=sys.stderr)
@@ -57,6 +60,17 @@ def run_notebook(notebook: Path, settings: dict, output: Path | None = None) -> 
             _write_shared_part(notebook, source)
             _execute(source, Path(folder, "executed.ipynb"), settings, notebook.resolve().parent, nowhere, nowhere)
     return output
+
+
+def check_folder(folder: Path, advice: str) -> None:
+    """Raises LabError, which ends in `advice`, unless files can be written in `folder`; before anything long starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise LabError(f"expected a folder to write in, found: {error.strerror}, {folder}: {advice}") from None
 
 
 def _execute(notebook: Path, output: Path, settings: dict, folder: Path, stdout: TextIO, stderr: TextIO) -> None:

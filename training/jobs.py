@@ -4,7 +4,6 @@ import ast
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +16,12 @@ from typing import IO
 import nbformat
 from tqdm import tqdm
 
-from training.compare import read_run
-from training.headless import literal
+from training import headless
 from training.runs import FREE_SETTINGS
-from utils.files import write_json
+from utils.files import move_aside, write_json
 from utils.lab import ROOT, LabError, Task
 from utils.machine import available_cores
+from utils.past import read_run
 from utils.terminal import bar_stream
 
 POLL = 0.5      # seconds between two looks at the runs
@@ -60,7 +59,8 @@ def notebook_settings(notebook: Path) -> dict:
         for target in node.targets if isinstance(node, ast.Assign) else []:
             several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)  # A, B = 1, 2
             names, values = (target.elts, node.value.elts) if several else ([target], [node.value])
-            settings |= {name.id: literal(ast.unparse(value)) for name, value in zip(names, values, strict=True)}
+            settings |= {name.id: headless.literal(ast.unparse(value))
+                         for name, value in zip(names, values, strict=True)}
     return settings
 
 
@@ -84,7 +84,7 @@ def all_settings(notebook: Path, given: dict, needed: Sequence[str], barred: Seq
 
 def given_settings(options: argparse.Namespace) -> dict:
     """The settings of a command line, as training.options asks for them."""
-    given = {name: literal(text) for name, text in options.settings}
+    given = {name: headless.literal(text) for name, text in options.settings}
     return given | {name: value for name, value in (("EPOCHS", options.epochs), ("DATA", options.data))
                     if value is not None}
 
@@ -134,7 +134,7 @@ class Running:
         folder = job.folder
         resume = _read(folder / "asked.json") == job.asked and (folder / "checkpoint.pth").exists()
         if not resume and any((folder / name).exists() for name in ("checkpoint.pth", "history.json", "result.json")):
-            _move_aside(folder)
+            _keep_older(folder)
         (folder / "result.json").unlink(missing_ok=True)
         write_json(folder / "asked.json", job.asked)
         self.commands = [notebook_command(job, {**job.settings, "RESUME": resume})]
@@ -266,18 +266,12 @@ def _ended(run: Running, reason: str) -> str:
             f"{result['epochs']} epochs in {result['training_seconds'] / 60:.1f} min")
 
 
-def _move_aside(folder: Path) -> None:
-    previous = folder.with_name(folder.name + ".previous")
+def _keep_older(folder: Path) -> None:
+    previous = folder.with_name(f"{folder.name}.previous")
     if (previous / "result.json").is_file():
         raise LabError(f"expected to move the older run in {folder} to {previous}, found a finished one there too: "
                        "check --data, --epochs and -p, move it away, or choose another --folder")
-    try:
-        if previous.exists():
-            shutil.rmtree(previous)
-        folder.rename(previous)
-    except OSError as error:
-        raise LabError(f"expected to move the older run in {folder} to {previous}, found: {error.strerror}: move it "
-                       "away, or choose another --folder") from None
+    move_aside(folder, "choose another --folder")
     print(f"{folder} held a run of other settings, now in {previous.name}", file=sys.stderr)
 
 
@@ -316,12 +310,5 @@ def _undisturbed() -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises LabError unless files can be written in `folder`; before anything long starts."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.part"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise LabError(f"expected a folder to write runs in, found: {error.strerror}, {folder}: choose another "
-                       "--folder") from None
+    """Raises LabError unless runs can be written in `folder`."""
+    headless.check_folder(folder, "choose another --folder")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.contents import check
 from utils.lab import IGNORE, NUM_CLASSES, LabError
 
 
@@ -79,12 +80,6 @@ def thin(target: Tensor, size: Sequence[int]) -> Tensor:
         return target
     row, column = torch.randint(stride, (2,)).tolist()
     return target[:, row::stride, column::stride]
-
-
-def check(fits: bool, expected: str, found: object) -> None:
-    """Raises LabError for a setting that does not fit."""
-    if not fits:
-        raise LabError(f"expected {expected}, found {found} in the settings")
 
 
 def check_weights(weights: list[float], whose: str) -> None:

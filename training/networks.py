@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from training.distributed import is_main
-from utils.evaluation import load_model
+from utils.evaluation import deterministic, load_model
 from utils.lab import INPUT_SIZE, LabError
 
 
@@ -93,10 +93,11 @@ def check_saving(network: nn.Module, network_file: Path) -> None:
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn; the training goes on as without this
             loaded = load_model(network_file, path).to(device)
     data = torch.randn(1, 3, *INPUT_SIZE, generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.inference_mode():
+    with deterministic(), torch.inference_mode():
         expected, found = network.eval()(data), loaded(data)
     network.train(mode)
-    if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-2, atol=1e-3):
+    # They lie differently in memory, so a GPU adds up in another order: a small logit may be off by much of itself.
+    if expected.shape != found.shape or not (expected - found).abs().max() <= 1e-2 * expected.abs().max():
         raise LabError(f"expected load_model in {network_file} to give back the network that was saved, found one with "
                        "other logits: build the same network there and load all its weights; if you changed the file "
                        "since it was imported, restart the kernel")

@@ -23,6 +23,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from training.contents import require_float
 from training.runs import save_weights
 from utils.complexity import count_size, profile_model
 from utils.evaluation import build_model, check_weights, load_network, student_code
@@ -42,7 +43,7 @@ def prune(network: ModuleType, model: nn.Module, widths: tuple[int, ...]) -> nn.
     if not len(widths) == len(rung.widths) == sum(0 < new <= old for new, old in pairs) or widths == rung.widths:
         raise LabError(f"expected {len(rung.widths)} widths, some of them below {_text(rung.widths)}, found "
                        f"{_text(widths)}: check --to")
-    _require_float(model)
+    require_float(model.state_dict(), "to be pruned")
     with student_code("a network of the new widths"):
         target = network.fold(type(model)(rung._replace(widths=tuple(widths)), num_classes=len(model.head.bias))).eval()
     pruned = copy.deepcopy(model).requires_grad_(True)
@@ -98,7 +99,7 @@ def start(network: nn.Module, folded: nn.Module, pictures: Iterable[Tensor]) -> 
     sees, so each one is set to the mean and the deviation that its convolution has over them, and to undo just that.
     Branches begin with no say. Raises LabError unless the two are of the same shape.
     """
-    _require_float(folded, torch.float16)
+    require_float(folded.state_dict(), "to start from", torch.float16)
     weights = {name: tensor.float() for name, tensor in folded.state_dict().items()}
     names = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
     inside = dict(network.named_modules())
@@ -164,13 +165,6 @@ def _measure(network: nn.Module, norms: list[nn.BatchNorm2d], pictures: Iterable
         norm.running_mean.copy_(mean)
         norm.running_var.copy_((squares / count - mean.square()).clamp(min=0))
         _pass_through(norm, bias)
-
-
-def _require_float(model: nn.Module, *also: torch.dtype) -> None:
-    others = {tensor.dtype for tensor in model.state_dict().values()} - {torch.float32, *also}
-    if others:
-        raise LabError(f"expected float32 weights to start from, found {', '.join(map(str, others))}: take the file "
-                       "that was saved before they were stored in fewer bits")
 
 
 def _other_shape(name: str, found: str, stored: str) -> LabError:

@@ -13,7 +13,6 @@ Every file is written beside its place and renamed into it: an interruption leav
 import copy
 import io
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ from training.contents import first_difference, plain
 from training.distributed import is_main, shard
 from training.surroundings import describe_machine, describe_versions, random_states, set_random_state
 from utils.classes import LAB_CLASSES, Classes
-from utils.files import replacing, write_json
+from utils.files import move_aside, replacing, write_json
 from utils.lab import RUNS, LabError, Task
 from utils.metric import ConfusionMatrix, Pixels
 from utils.terminal import run_main
@@ -51,7 +50,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
 
 def weights_file(task: Task, run: str) -> str:
     """Where a run's best weights go: to the file that is handed in for task1 or task2, beside it for other names."""
-    name = Path(run).name
+    name = Path(str(run)).name  # of -p RUN 5 a number arrives
     return task.model_file if name == f"task{task.number}" else f"{Path(task.model_file).stem}-{name}.pth"
 
 
@@ -97,7 +96,7 @@ class Run:
 
     def __init__(self, name: str, settings: dict, state: dict, resume: bool = False, data: str | None = None,
                  folder: Path = RUNS, classes: Classes = LAB_CLASSES) -> None:
-        self.folder = Path(folder) / name
+        self.folder = Path(folder) / str(name)
         if self.folder.resolve() in (Path(folder).resolve(), *Path(folder).resolve().parents):
             raise LabError(f"expected a name for the run's folder in {folder}, found {name!r}: set RUN")
         self.settings = plain({key: value for key, value in settings.items() if key != "RESUME"}, "the settings")
@@ -119,8 +118,9 @@ class Run:
         if resume and self.checkpoint.exists():
             self._load()
         elif is_main() and self._older_run():
-            print(f"{self.folder} holds an older run; it moves to {self._previous().name} when this one's first epoch "
-                  "is finished" + "; RESUME = True would go on with it" * self.checkpoint.exists(), file=sys.stderr)
+            print(f"{self.folder} holds an older run; it moves to {self.folder.name}.previous when this one's first "
+                  f"epoch is finished{'; RESUME = True would go on with it' * self.checkpoint.exists()}",
+                  file=sys.stderr)
         self._mark = time.perf_counter()
 
     def finish_epoch(self, record: dict, matrix: ConfusionMatrix | None = None) -> None:
@@ -174,13 +174,7 @@ class Run:
     def _begin(self) -> None:
         """Makes the folder this run's: moves an older run aside, writes settings.json."""
         if self._older_run():
-            try:
-                if self._previous().exists():
-                    shutil.rmtree(self._previous())
-                self.folder.rename(self._previous())
-            except OSError as error:
-                raise LabError(f"expected to move the older run in {self.folder} to {self._previous()}, found: "
-                               f"{error.strerror}: move it away, or choose another RUN") from None
+            move_aside(self.folder, "choose another RUN")
         write_json(self.folder / "settings.json", self.about)
         if self._thumbnails is not None:
             self._write_thumbnails()
@@ -189,13 +183,10 @@ class Run:
     def _older_run(self) -> bool:
         return self.checkpoint.exists() or (self.folder / "history.json").exists()
 
-    def _previous(self) -> Path:
-        return self.folder.with_name(self.folder.name + ".previous")
-
     def _write_history(self) -> None:
         # JSON has no NaN (the IoU of a category that does not occur): null stands for it in the file
-        plain = json.loads(json.dumps(self.history), parse_constant=lambda name: None)
-        lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in plain)
+        records = json.loads(json.dumps(self.history), parse_constant=lambda name: None)
+        lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
         with replacing(self.folder / "history.json") as temporary:
             temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 

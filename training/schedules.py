@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from training.losses import check
+from training.contents import check
 from utils.lab import LabError
 
 LARGER_IS_BETTER = {"miou": True, "loss": False}  # the figures of a validation that may be watched
@@ -74,14 +74,15 @@ def one_cycle(optimizer: Optimizer, steps: int, warm_up: float = 0.1) -> OneCycl
     """Half a cosine up in the first share `warm_up` of the steps, then half a cosine to nothing; step it every step.
 
     Smith and Topin, "Super-convergence" (2018), as torch has it: it starts at a 25th of the rate, and the momentum (of
-    Adam, its first beta) falls from 0.95 to 0.85 while the rate rises, and comes back with it.
+    Adam, its first beta) falls from 0.95 to 0.85 while the rate rises, and comes back with it. A step that is the only
+    one is made at half the rate.
     """
     _check_steps(steps)
     check(0 <= warm_up < 1, "a share of the steps to warm up in, from 0 to below 1", warm_up)
     rates = [group["lr"] for group in optimizer.param_groups]
-    # with a single step of warm-up torch divides by zero
-    share = 0.0 if round(warm_up * steps, 6) == 1 else float(warm_up)
-    return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=share)
+    # with a single step of warm-up torch divides by zero; of a single step it makes the last one, whose rate is nothing
+    share = 0.0 if steps == 1 or round(warm_up * steps, 6) == 1 else float(warm_up)
+    return OneCycleLR(optimizer, rates, total_steps=max(steps, 2), pct_start=share)
 
 
 def plateau(optimizer: Optimizer, of: str = "miou", patience: int = 5, factor: float = 0.5) -> ReduceLROnPlateau:

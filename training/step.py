@@ -2,13 +2,14 @@
 import contextlib
 import gc
 import importlib.util
+import itertools
 import os
 import shutil
 import traceback
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from training.distributed import parallel, shard
@@ -101,7 +102,27 @@ def rate_groups(network: nn.Module, learning_rate: float, backbone_rate: float =
     return [group for group in groups if group["params"]]
 
 
-def average_weights(network: nn.Module, reach: float) -> AveragedModel:
+class Average(AveragedModel):
+    """See average_weights. In torch's own update the CPU waits for the GPU, once for every tensor of the network."""
+
+    def __init__(self, network: nn.Module, reach: float) -> None:
+        super().__init__(network, use_buffers=True)  # the number of steps, n_averaged, stays on the CPU
+        self.reach = reach
+
+    @torch.no_grad()
+    def update_parameters(self, network: nn.Module) -> None:
+        share = 1 / min(1 + self.n_averaged.item() / 4, self.reach)  # of the newest one
+        pairs = zip(itertools.chain(self.module.parameters(), self.module.buffers()),
+                    itertools.chain(network.parameters(), network.buffers()), strict=True)
+        for average, current in pairs:
+            if average.is_floating_point():
+                average.lerp_(current, share)
+            else:
+                average.copy_(current)  # a batch norm's count
+        self.n_averaged += 1
+
+
+def average_weights(network: nn.Module, reach: float) -> Average:
     """A copy of `network` that holds the mean of its weights and statistics over about the last `reach` steps.
 
     Call its `update_parameters(network)` after every step. It is an exponential moving average (Polyak and Juditsky,
@@ -110,17 +131,16 @@ def average_weights(network: nn.Module, reach: float) -> AveragedModel:
     """
     if not reach >= 1:
         raise LabError(f"expected an average over at least 1 step, found {reach} in the settings")
-
-    def mix(average: Tensor, current: Tensor, steps: Tensor) -> Tensor:
-        return average + (current - average) / (1 + steps / 4).clamp(max=reach)
-
-    return AveragedModel(network, avg_fn=mix, use_buffers=True)
+    return Average(network, reach)
 
 
 @contextlib.contextmanager
 def memory_advice(network: nn.Module, precision: Precision, batch_size: int, width: int | None = None
                   ) -> Iterator[None]:
-    """Turns running out of memory into a LabError that names `batch_size`, `width` and a batch size that fits."""
+    """Turns running out of memory into a LabError that names `batch_size`, `width` and a batch size that fits.
+
+    Of several processes (training.distributed) it asks for a smaller one without naming it.
+    """
     try:
         yield
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -130,10 +150,13 @@ def memory_advice(network: nn.Module, precision: Precision, batch_size: int, wid
         traceback.clear_frames(error.__traceback__)  # they hold the batch and all that was computed of it
     else:
         return
-    world = shard()[1]
-    fits = _fitting_batch(network, precision, batch_size // world) * world
     settings = f"BATCH_SIZE {batch_size}" + (f" at WIDTH {width}" if width else "")
-    advice = f"BATCH_SIZE {fits} fits" if fits else "not even one picture fits: free it, or take a smaller network"
+    if shard()[1] > 1:  # a step of this process alone would wait for the others for ever
+        advice = "lower BATCH_SIZE"
+    elif fits := _fitting_batch(network, precision, batch_size):
+        advice = f"BATCH_SIZE {fits} fits"
+    else:
+        advice = "not even one picture fits: free it, or take a smaller network"
     raise LabError(f"expected {settings} to fit in {_memory(precision.device)}, found it full: {advice}"
                    f"{', or lower WIDTH' if width else ''}; RESUME = True needs unchanged settings") from None
 

@@ -28,7 +28,12 @@ def load_network(network_file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"submitted_{network_file.stem}", network_file)
     module = importlib.util.module_from_spec(spec)
     with student_code(f"a network file that can be imported, {network_file}"):
-        spec.loader.exec_module(module)
+        sys.modules[spec.name] = module  # where a dataclass, for one, looks up what its annotations mean
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[spec.name]
+            raise
     if not callable(getattr(module, "load_model", None)):
         raise LabError(f"expected a function load_model(MODEL_PATH), found none in {network_file}: "
                        "keep the one of the hand-out")

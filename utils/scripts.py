@@ -42,6 +42,14 @@ def run_test(task: Task, open_evaluation: OpenEvaluation) -> None:
     miou = metric.miou()
     fom = figure_of_merit(flops, size, miou) if task.number == 2 else None
 
+    if task.number == 2:
+        print(f"flops ={flops}")
+        print(f"Model parameter size ={size:.3f} KB")
+    print(f"Final IoU = {miou:.6f}")
+    if task.number == 2:
+        print("FoM = unranked" if fom is None else f"FoM = {fom:.6e}")
+    if miou < task.miou:
+        print(f"note: task {task.number} asks for an mIoU of {task.miou}", file=sys.stderr)
     if args.json:
         write_json(args.json, {
             "task": task.number, "model": str(args.MODEL_PATH), "network": where, "data": data,
@@ -52,14 +60,6 @@ def run_test(task: Task, open_evaluation: OpenEvaluation) -> None:
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
                          "thop": thop.__version__},
         })
-    if task.number == 2:
-        print(f"flops ={flops}")
-        print(f"Model parameter size ={size:.3f} KB")
-    print(f"Final IoU = {miou:.6f}")
-    if task.number == 2:
-        print("FoM = unranked" if fom is None else f"FoM = {fom:.6e}")
-    if miou < task.miou:
-        print(f"note: task {task.number} asks for an mIoU of {task.miou}", file=sys.stderr)
 
 
 def _parse(task: Task) -> argparse.Namespace:

@@ -10,8 +10,11 @@ def run_main(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and ends the process with its status (None is 0).
 
     Bad input (LabError) becomes one line on stderr and status 2, like argparse's own errors; Ctrl-C one line and
-    status 130, the shell's habit. Any other exception is a fault of the lab and keeps its traceback.
+    status 130, the shell's habit. Any other exception is a fault of the lab and keeps its traceback. What stdout's
+    encoding lacks (a bar's blocks in ASCII) is printed as a question mark.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # stderr never fails: it escapes what it lacks
     try:
         status = main()
     except LabError as error:

@@ -10,7 +10,7 @@ from types import ModuleType
 from utils.complexity import count_flops, count_size, figure_of_merit
 from utils.evaluation import load_network, student_code
 from utils.lab import FOM_OFFSET, TASKS, LabError
-from utils.tables import markdown as table
+from utils.tables import markdown
 
 NEEDED = ("rungs", "Rung", "LowComplexityNet", "fold")
 GUESSES = (0.66, 0.665, 0.68)  # what mIoU a plan assumes: the gate, a little above it, with room to spare
@@ -124,7 +124,7 @@ def plan(ladder: Ladder, texts: Iterable[str] = ()) -> str:
                        *("-" if kb is None else f"{figure_of_merit(cost.macs, kb, GUESSES[1]):.2e}" for kb in stored),
                        may_fall(cost.product / reference.product)])
     return "\n".join([
-        table(costs, left=len(ladder.fields) + 1), "", table(merits, left=1),
+        markdown(costs, left=len(ladder.fields) + 1), "", markdown(merits),
         f"may fall by: for the same FoM as {ladder.reference} at {GUESSES[-1]}, mIoU may fall by at most so much",
         "", EXPLAINED])
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures.frontier import plot_frontier
-from training.frontier.ladder import table
 from utils.complexity import figure_of_merit
 from utils.evaluation import load_model
 from utils.files import replacing
 from utils.lab import TASKS, LabError
+from utils.tables import markdown
 from utils.timing import time_network
 
 GATE = TASKS[2].miou
 FIGURES = ("row", "seed", "flops", "size_kb", "miou", "last_miou", "settings")
-PASSES = 20
+PASSES = 20  # that a network's time is the median of
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ def results_rows(rungs: Sequence[Result]) -> list[list[str]]:
 
 
 def table_of(rows: list[list[str]]) -> str:
-    return (f"{table(rows, left=1)}\n\nmIoU: of the weights as they are handed in (the best epoch's, calibrated), the "
+    return (f"{markdown(rows)}\n\nmIoU: of the weights as they are handed in (the best epoch's, calibrated), the "
             "mean of the seeds; spread: their standard deviation;\nlast epoch: before calibration; CPU ms: one thread, "
-            "one picture, median of 20")
+            f"one picture, median of {PASSES}")
 
 
 def recommend(rungs: Sequence[Result]) -> str:
@@ -154,7 +154,7 @@ def lever_tables(results: Sequence[Result]) -> list[str]:
             own = ["", ""] if result is recipe else _difference(result, recipe)
             rows.append([result.lever or "recipe", str(len(result.runs)), f"{result.miou:.4f}",
                          _number(result.spread, ".4f"), *own])
-        texts.append(f"{table(rows, left=1)}\n\npoints: of mIoU more (+) or less (-) than the recipe with all its "
+        texts.append(f"{markdown(rows)}\n\npoints: of mIoU more (+) or less (-) than the recipe with all its "
                      "methods as they are; +-: the standard error of that difference, for it to be compared with")
     return texts
 
@@ -181,7 +181,7 @@ def milliseconds(result: Result) -> float | None:
     """What one picture takes with one thread on this CPU; None, and a line, if the weights cannot be loaded."""
     path = result.folders[0] / TASKS[2].model_file
     try:
-        return time_network(load_model(TASKS[2].network_file, path))
+        return time_network(load_model(TASKS[2].network_file, path), passes=PASSES)
     except LabError as error:
         print(f"note: {result.name} is not timed: {error}", file=sys.stderr)
         return None
