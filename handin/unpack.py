@@ -11,6 +11,7 @@ from utils.lab import LabError
 MOST_FILES = 1000
 DEEPEST = 20  # folders
 LARGEST = 4 << 30  # bytes unpacked, all files together
+LARGEST_DIRECTORY = 1 << 20  # bytes of a zip's list of its members: some ten thousand
 UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8; without it the maker's own code page was used
 # What reading a damaged or hand-made zip raises, besides OSError.
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, OverflowError, IndexError)
@@ -35,10 +36,23 @@ def member_name(member: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/")
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Opens a zip whose list of members is short enough to be held: 14 MB of it take 80 MB, and may be packed to 40 KB.
+
+    Raises zipfile.BadZipFile for a longer list, and otherwise what zipfile raises.
+    """
+    with path.open("rb") as file:
+        end = zipfile._EndRecData(file)  # the very record by which ZipFile goes, whose count of members it ignores
+    if end and end[zipfile._ECD_SIZE] > LARGEST_DIRECTORY:
+        raise zipfile.BadZipFile("more members than can be listed")
+    return zipfile.ZipFile(path)
+
+
 def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST) -> None:
     """Writes the files of `archive` into `folder`, which exists.
 
     within: write only what lies below this name in the archive (or the file of this name), and its paths from there.
+    Such an archive is a whole class's, whose list of members may be of any length.
     largest: bytes that may be unpacked.
 
     Raises LabError for a file that is no zip or is damaged, encrypted, too large or too many, for links, and for names
@@ -46,7 +60,7 @@ def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST
     """
     name, above = archive.name, PurePosixPath(within).parts
     try:
-        with zipfile.ZipFile(archive) as file:
+        with zipfile.ZipFile(archive) if within else open_zip(archive) as file:
             members = {member: parts for member in file.infolist() if not member_name(member).endswith("/")
                        and (parts := PurePosixPath(member_name(member)).parts)[:len(above)] == above}
             size = sum(member.file_size for member in members)

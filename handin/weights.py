@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from handin.findings import DoubtError
+from handin.unpack import open_zip
 from utils.lab import LabError
 
 ADVICE = "save the weights alone, on the CPU: training.runs.save_weights(network, PATH)"
 LARGEST = 2 << 30  # bytes unpacked
-LARGEST_PICKLE = 16 << 20
+PACKING = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # that torch reads; others take memory as the file demands
+LARGEST_PICKLE = 4 << 20
+LONGEST, MOST_STRINGS = 200, 50_000  # characters kept of a string, and strings and names of one pickle
 # The names that a state_dict's program may call upon; anything else is another object, or an attack.
 HARMLESS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Z]\w*Storage|"
                       r"torch\.storage UntypedStorage|torch Size|torch serialization\w*")
@@ -25,7 +28,8 @@ HARMLESS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v
 class Contents:
     """What a weights file says of itself: the names its pickle calls upon, its strings, and its size unpacked.
 
-    stored: the bytes of its tensors' storages, unpacked, and `storages` how many these are.
+    stored: the bytes of its tensors' storages, unpacked, and `storages` how many these are. beside: the bytes of all
+    else that the file holds, of other members unpacked, and of what is in no member.
     """
 
     names: list[str] = field(default_factory=list)
@@ -33,6 +37,7 @@ class Contents:
     unpacked: int = 0
     stored: int = 0
     storages: int = 0
+    beside: int = 0
 
     @property
     def objects(self) -> list[str]:
@@ -55,7 +60,7 @@ def read_contents(path: Path) -> Contents:
             raise LabError(f"expected weights, found an empty file in {name}: {ADVICE}")
         if not zipfile.is_zipfile(path):
             raise LabError(f"expected weights, found {_kind(head)} in {name}: {ADVICE}")
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             members = archive.infolist()
             unpacked = sum(member.file_size for member in members)
             if unpacked > LARGEST:
@@ -64,31 +69,41 @@ def read_contents(path: Path) -> Contents:
             programs = [member for member in members if member.filename.endswith("data.pkl")]
             if len(programs) != 1 or programs[0].file_size > LARGEST_PICKLE:
                 raise LabError(f"expected weights, found another zip in {name}: {ADVICE}")
-            if programs[0].compress_type != zipfile.ZIP_STORED or archive.testzip():
+            packing = {member.compress_type for member in members}
+            if programs[0].compress_type != zipfile.ZIP_STORED or packing - PACKING or archive.testzip():
                 raise LabError(f"expected weights as torch.save writes them, found a packed or damaged zip in {name}: "
                                f"copy the file again, or {ADVICE}")
-            program = archive.read(programs[0])
+            with archive.open(programs[0]) as member:
+                program = member.read(LARGEST_PICKLE)  # whole, and no more where it claims to be packed from more
             folder = programs[0].filename.removesuffix("data.pkl") + "data/"
             storages = [member.file_size for member in members if member.filename.startswith(folder)]
+            # A member may claim more bytes than its content needs, in which anything fits.
+            in_members = sum(min(member.compress_size, member.file_size) for member in members)
+            outside = max(0, path.stat().st_size - in_members)
     except OSError as error:
         raise LabError(f"expected weights that can be read, found {error.strerror} at {name}") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise LabError(f"expected weights, found a damaged zip in {name} ({error}): copy the file again") from None
     contents = _disassemble(program, name)
     contents.unpacked, contents.stored, contents.storages = unpacked, sum(storages), len(storages)
+    contents.beside = unpacked - contents.stored + outside
     return contents
 
 
 def _disassemble(program: bytes, name: str) -> Contents:
+    """The names and strings of a pickle, each cut short: opcodes of one byte could repeat a long one without end."""
     contents = Contents()
     try:
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name in ("GLOBAL", "INST"):
-                contents.names.append(argument)
+                contents.names.append(argument[:LONGEST])
             elif opcode.name == "STACK_GLOBAL":
                 contents.names.append(" ".join(contents.strings[-2:]))
             elif isinstance(argument, str):
-                contents.strings.append(argument)
+                contents.strings.append(argument[:LONGEST])
+            if len(contents.names) + len(contents.strings) > MOST_STRINGS:
+                raise LabError(f"expected weights, found a pickle of more than {MOST_STRINGS:,} strings in {name}: "
+                               f"{ADVICE}")
     except (ValueError, IndexError, KeyError, UnicodeDecodeError):
         raise LabError(f"expected weights, found a damaged pickle in {name}: copy the file again") from None
     return contents

@@ -1,5 +1,6 @@
 """Hostile hand-ins, each of which must end in the state that it names, and leave nothing behind."""
 import ast
+import dataclasses
 import os
 import re
 import socket
@@ -42,6 +43,7 @@ def write_weights(path: Path) -> Path:
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory):
     """Two random pictures with random labels, the bait, and a way to try a hand-in on them."""
+    level = sandbox_level()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, *INPUT_SIZE, 3), dtype=np.uint8)
     targets = rng.integers(0, 8, (2, *INPUT_SIZE), dtype=np.uint8)
@@ -67,9 +69,9 @@ def arena(tmp_path_factory):
     words = {"@LABEL@": bait["label_labelIds.png"], "@NEIGHBOUR@": bait["neighbour"], "@SECRET@": home_secret,
              "@PORT@": listener.getsockname()[1], "@CANARY@": folder / "canary"}
     stage = stage_pictures(images, bait["staged"], b"secret of the run")
-    level = sandbox_level()
 
     def attempt(source: str | bytes, name: str, weights: Path | None = None, extra: dict[str, str] | None = None):
+        patient = not isinstance(source, str) or "# expect: TIMEOUT" not in source
         place = bait["in"] / name
         place.mkdir()
         for file, text in (extra or {}).items():
@@ -81,7 +83,7 @@ def arena(tmp_path_factory):
         (place / "network_task2.py").write_bytes(source)
         weights = weights or write_weights(place / "model_task2.pth")
         record, masks = try_task(TASKS[2], place / "network_task2.py", weights, stage, targets, ["one", "two"], level,
-                                 LIMITS)
+                                 LIMITS if patient else dataclasses.replace(LIMITS, wall=5))
         return SimpleNamespace(record=record, masks=masks, codes={flag["code"] for flag in record["flags"]})
 
     yield SimpleNamespace(attempt=attempt, targets=targets, callers=callers, canary=words["@CANARY@"], folder=folder)
@@ -162,7 +164,8 @@ def test_nothing_is_left_behind(endings, arena):
 
 def test_hidden_work_is_ranked_by_the_larger_count(endings):
     work = 256 * 512 * 24
-    for name in ("work_in_subclass", "work_in_functional", "work_in_parametrization", "work_in_forward_call"):
+    for name in ("work_in_subclass", "work_in_functional", "work_in_parametrization", "work_in_forward_call",
+                 "work_in_addbmm"):
         assert endings[name].record["flops"] == work, name
     assert endings["cheap_for_zeros"].record["flops"] >= work + 2 * 256 * 512 * 64
     assert endings["dear_for_some"].record["flops"] >= work

@@ -1,16 +1,17 @@
 """Costs against arithmetic by hand: multiply-accumulates, bytes, the figure of merit."""
 import math
-import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from utils import timing
 from utils.complexity import count_flops, count_size, figure_of_merit, format_layer_table, layer_table, profile_model
 from utils.lab import LabError
-from utils.timing import time_layers
 
 SIZE = (8, 16)
 CONV_MACS = 8 * 16 * 4 * 3 * 9  # a 3x3 convolution 3 -> 4 over 8 x 16 pixels
@@ -149,6 +150,46 @@ def test_size_counts_every_tensor_that_is_held_wherever_it_hides():
     assert count_size(Hoarder()) == pytest.approx((9 * 256 + 1024) * 4 / 1024)
 
 
+class Holder(nn.Module):
+    def __init__(self, *held):
+        super().__init__()
+        self.held = held
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_size_counts_the_memory_that_arrays_and_sparse_tensors_keep_alive():
+    big = np.zeros(2048, np.float32)
+    assert count_size(Holder(big[:1])) == count_size(Holder(big[512:][:1], big[1:])) == 8
+    assert count_size(Holder(big, torch.from_numpy(big))) == count_size(Holder(torch.from_numpy(big)[:9], big)) == 8
+    assert count_size(Holder(big[:1], torch.from_numpy(big[:1]))) == 8
+    # 256 floats and their places, in int64: 257 and 256, or 2 times 256
+    for make in (torch.sparse_csr_tensor, torch.sparse_csc_tensor):
+        assert count_size(Holder(make(torch.arange(257), torch.arange(256), torch.ones(256)))) == 5 + 8 / 1024
+    assert count_size(Holder(torch.eye(256).to_sparse())) == 5
+
+
+class Products(nn.Module):
+    """Matrix products that torch's counter does not know, 8 x 16 x 3 x 4 multiply-accumulates each."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x):
+        rows = x.flatten(2).transpose(1, 2)  # (1, 8 * 16, 3)
+        weight, bias = torch.ones(3, 4), torch.zeros(8 * 16, 4)
+        return {"addbmm": lambda: torch.addbmm(bias, rows, weight[None]),
+                "addmm_": lambda: bias.addmm_(rows[0], weight),
+                "_addmm_activation": lambda: torch._addmm_activation(bias[0], rows[0], weight),
+                "_int_mm": lambda: torch._int_mm(rows[0].to(torch.int8), weight.to(torch.int8)),
+                "conv_tbc": lambda: torch.conv_tbc(rows.transpose(0, 1), weight[None], bias[0])}[self.name]()
+
+
+@pytest.mark.parametrize("name", ["addbmm", "addmm_", "_addmm_activation", "_int_mm", "conv_tbc"])
+def test_products_of_other_names_are_counted(name):
+    assert count_flops(Products(name), SIZE) == 8 * 16 * 3 * 4
+
+
 @pytest.fixture
 def integers():
     """Skips where torch has lost its 8-bit tensors, as it has announced."""
@@ -256,43 +297,51 @@ def test_the_network_has_a_row_for_an_output_of_its_own():
         ("(network)", (1, 4, 16, 32), 0, 0, 4 * 4 * 16 * 32), ("0", (1, 4, 8, 16), 112, CONV_MACS, 4 * 4 * 8 * 16)]
 
 
-class Sleeps(nn.Module):
+SECONDS = [0.0]  # what the clock shows; a list, of which copies of a network share the one
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still, but where somebody adds to SECONDS."""
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: SECONDS[0]))
+
+
+class Takes(nn.Module):
     def __init__(self, seconds: float, *children: nn.Module) -> None:
         super().__init__()
         self.seconds, self.inner = seconds, nn.Sequential(*children)
 
     def forward(self, x):
-        time.sleep(self.seconds)
-        return self.inner(x)
+        SECONDS[0] += self.seconds
+        x = self.inner(x)
+        SECONDS[0] += self.seconds
+        return x
 
 
+@pytest.mark.usefixtures("clock")
 def test_each_module_has_the_time_that_it_takes_itself():
-    network = Sleeps(0.03, conv(), Sleeps(0.06), nn.Identity()).train()
-    started = time.perf_counter()
-    times = time_layers(network, SIZE, repeats=1)
-    elapsed = 1000 * (time.perf_counter() - started)
-    assert list(times) == ["(network)", "inner", "inner.0", "inner.1", "inner.1.inner", "inner.2"]
-    assert times["(network)"] >= 30 and times["inner.1"] >= 60  # sleep never returns early
-    # one pass of at least three (two warm up), each moment in exactly one module
-    assert 90 <= sum(times.values()) <= elapsed - 2 * 90
-    assert max(times[name] for name in times if "inner" in name and name != "inner.1") < 60
+    network = Takes(0.25, conv(), Takes(1.0, Takes(4.0)), nn.Identity()).train()
+    times = timing.time_layers(network, SIZE, repeats=1)
+    assert times == {"(network)": 500, "inner": 0, "inner.0": 0, "inner.1": 2000, "inner.1.inner": 0,
+                     "inner.1.inner.0": 8000, "inner.1.inner.0.inner": 0, "inner.2": 0}
     assert network.training and not network._forward_hooks and not network._forward_pre_hooks
 
 
-def test_times_are_medians_and_leave_the_threads_as_they_were(monkeypatch):
+@pytest.mark.usefixtures("clock")
+def test_times_are_medians_and_leave_the_threads_as_they_were():
     threads, passes = torch.get_num_threads(), []
 
     class Uneven(nn.Module):
         def forward(self, x):
             passes.append((torch.get_num_threads(), self.training, torch.is_grad_enabled(), tuple(x.shape)))
-            time.sleep([0, 0, 0.02, 0.3, 0.02][len(passes) - 1])
+            SECONDS[0] += [32, 16, 0.5, 8, 0.25][len(passes) - 1]
             return x
 
-    assert 20 <= time_layers(Uneven(), SIZE, repeats=3)["(network)"] < 150
+    assert timing.time_layers(Uneven(), SIZE, repeats=3) == {"(network)": 500}
     assert passes == [(1, False, False, (1, 3, *SIZE))] * 5
     assert torch.get_num_threads() == threads
     with pytest.raises(LabError, match="at least 1 repeat"):
-        time_layers(Uneven(), SIZE, repeats=0)
+        timing.time_layers(Uneven(), SIZE, repeats=0)
 
 
 def test_the_table_shows_the_time_of_all_that_has_no_row():

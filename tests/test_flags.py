@@ -4,7 +4,8 @@ import ast
 import pytest
 from conftest import ROOT
 
-from grading.trials.flags import LARGEST, read_source
+from grading.trials.costs import LITERAL_ALLOWANCE
+from grading.trials.flags import LARGEST, PROSE_ALLOWANCE, read_source
 
 PLAIN = '''
 """A U-Net as a student writes it."""
@@ -86,7 +87,7 @@ def test_what_students_usually_write_is_not_flagged(tmp_path):
     assert codes(PLAIN, tmp_path) == set()
     for path in (ROOT / "network/network.py", ROOT / "network2/network.py"):
         found = read_source(path)
-        assert found.flags == [] and found.literal_bytes < 2048
+        assert found.flags == [] and found.literal_bytes < LITERAL_ALLOWANCE
 
 
 @pytest.mark.parametrize(("code", "source"), [
@@ -158,6 +159,16 @@ def test_what_students_usually_write_is_not_flagged(tmp_path):
     ("SEED", "import random\nrandom.seed(1)"),
     ("NUMPY", "import numpy as np"),
     ("NUMPY", "y = x.numpy()"),
+    ("NUMPY", "y = sum(x.tolist())"),
+    ("INTROSPECTION", "import pydoc"),
+    ("LONG", "x = '" + "a" * 257 + "'"),
+    ("LONG", "x = 0x" + "f" * 514),
+    ("THREADS", "def f(__name__='__main__'):\n    if __name__ == '__main__':\n        import threading"),
+    ("THREADS", "from __main__ import __name__\nif __name__ == '__main__':\n    import threading"),
+    ("THREADS", "class __name__: pass\nif __name__ == '__main__':\n    import threading"),
+    ("THREADS", "try: 1 / 0\nexcept Exception as __name__:\n    if __name__ == '__main__': import threading"),
+    ("THREADS", "match '__main__':\n    case __name__: pass\nif __name__ == '__main__':\n    import threading"),
+    ("THREADS", "if __name__ == '__main__':\n    pass\nelse:\n    import threading"),
     ("SOURCE", "def broken(:"),
     ("SOURCE", "x = 1\0"),
     ("SOURCE", "x = " + "-" * 100_000 + "1"),
@@ -190,6 +201,9 @@ def test_a_source_is_read_in_the_encoding_that_it_names(tmp_path):
     ("def f():\n    '''0123456789'''\nx = f.__doc__", 10),
     ("def f():\n    '''0123456789'''\nx = vars(f)['__doc__']", 17),
     ("if __name__ == '__main__':\n    x = 'long'", 0), ("__name__ = 'a'\nif __name__ == '__main__':\n    x = 'b'", 10),
+    ("def f(__name__='__main__'):\n    if __name__ == '__main__':\n        x = 'long'", 20),
+    ("x" * 64 + " = 1", 8), ("x" * 65 + " = 1\n" + "x" * 65, 73), ("def f(a, *, " + "x" * 100 + "): pass", 100),
+    ('"' + "p" * (PROSE_ALLOWANCE + 9) + '"', 9), ("#" * (LARGEST + 1000), LARGEST + 1000),
 ])
 def test_literals_are_weighed(source, expected, tmp_path):
     path = tmp_path / "network.py"

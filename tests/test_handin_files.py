@@ -1,6 +1,7 @@
 """What can be told of the files without running them: notebooks, reports, weights, the rules, the fixed files."""
 import collections
 import json
+import struct
 import zipfile
 
 import nbformat
@@ -13,7 +14,8 @@ from handin.documents import check_report
 from handin.findings import DoubtError
 from handin.notebooks import check_notebook
 from handin.rules import judge_rules
-from handin.weights import check_weights_file
+from handin.unpack import unpack
+from handin.weights import check_weights_file, read_contents
 from utils.lab import TASKS, LabError
 
 REFERENCE = ROOT / "network/network.py"
@@ -222,6 +224,45 @@ def test_rules_in_notebooks(tmp_path, source, level, words):
     path = make_notebook(tmp_path / "n.ipynb", 1, 2, sources=["%matplotlib inline\nimport numpy as np", source])
     (finding,) = judge_rules(path, "notebook 1")
     assert finding.level == level and words in finding.text
+
+
+def write_program(path, program):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", program)
+
+
+def test_a_small_pickle_cannot_fill_the_memory(tmp_path):
+    text, path = b"X" + struct.pack("<I", 50_000) + b"a" * 50_000, tmp_path / "m.pth"
+    write_program(path, b"\x80\x04" + text * 2 + b"\x93" * 1000 + b".")  # each \x93 joins the last two texts
+    contents = read_contents(path)
+    assert len(contents.names) == 1000 and sum(map(len, contents.names + contents.strings)) < 1_000_000
+    write_program(path, b"\x80\x04" + text * 2 + b"\x93" * 1_000_000 + b".")
+    with pytest.raises(LabError, match=r"more than 50,000 strings in m\.pth"):
+        read_contents(path)
+
+
+def test_a_zip_of_endless_lists_is_not_opened(tmp_path, monkeypatch):
+    path = tmp_path / "m.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(20):  # few members, whose names make a directory of 1.2 MB
+            archive.writestr(f"{index:060000}", b"")
+    content = bytearray(path.read_bytes())
+    content[-14:-10] = b"\1\0\1\0"  # the counts say that there is one
+    path.write_bytes(content)
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", None)  # what would hold them all
+    with pytest.raises(LabError, match="more members than can be listed"):
+        read_contents(path)
+    with pytest.raises(LabError, match="more members than can be listed"):
+        unpack(path, tmp_path)
+
+
+def test_weights_packed_in_a_way_that_takes_memory_are_refused(tmp_path, weights):
+    with zipfile.ZipFile(weights[2]) as whole, zipfile.ZipFile(tmp_path / "m.pth", "w") as packed:
+        for name in whole.namelist():
+            packing = zipfile.ZIP_LZMA if name.endswith("data/0") else zipfile.ZIP_STORED
+            packed.writestr(name, whole.read(name), packing)
+    with pytest.raises(LabError, match="found a packed or damaged zip"):
+        read_contents(tmp_path / "m.pth")
 
 
 def test_fixed_files_are_compared_with_the_manifest(tmp_path):

@@ -2,9 +2,9 @@
 
 FLOPs are what thop counts for one 1 x 3 x 256 x 512 input, in multiply-accumulates, as the field reports them. thop
 hangs its rules on module types, so work outside the modules it knows (functional calls, subclasses) escapes it;
-torch's own counter (`torch.utils.flop_counter`) sees every convolution and matrix product that is dispatched, but no
-batch norm. Both are taken and the larger counts. torch's quantised layers (torch.ao.nn.quantized) are unknown to both
-and keep their weights packed, outside of every parameter and buffer: their rules stand here.
+torch's own counter (`torch.utils.flop_counter`) sees the usual convolutions and matrix products that are dispatched,
+but no batch norm. Both are taken and the larger counts. The rules of some other products stand here, and of torch's
+quantised layers (torch.ao.nn.quantized), which keep their weights packed, outside of every parameter and buffer.
 """
 import copy
 import functools
@@ -22,6 +22,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils.lab import FOM_OFFSET, INPUT_SIZE, TASKS, LabError
+
+
+def _product(_into: tuple, a: tuple, b: tuple, *_: object, **_options: object) -> int:
+    return 2 * math.prod(a) * b[-1]
+
+
+# FLOPs (2 a multiply-accumulate), by the shapes of the operands, of products that torch's counter has no rule for.
+PRODUCTS: dict[object, Callable] = {getattr(torch.ops.aten, name): _product for name in (
+    "addmm_", "baddbmm_", "addbmm", "addbmm_", "_addmm_activation")} | {
+    torch.ops.aten._int_mm: lambda *args, **_options: _product((), *args),
+    torch.ops.aten.conv_tbc: lambda _, weight, *_args, out_shape, **_options: 2 * math.prod((*out_shape, *weight[:2]))}
 
 
 @dataclass
@@ -83,10 +94,11 @@ def profile_model(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) ->
     made: dict[int, weakref.ref[Tensor]] = {}
     for name, module in watched.named_modules():
         module.register_forward_hook(functools.partial(_note_output, shapes, sizes, made, name))
+    rules = PRODUCTS | _quantised_rules()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention path hides its products from the counter
     try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_quantised_rules()) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=rules) as counter:
             watched(data)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -116,15 +128,10 @@ def count_size(model: nn.Module) -> float:
     view counts with the whole storage it keeps alive, a quantised tensor with its scales and zero points, packed
     weights with what they unpack to.
     """
-    storages = {}
+    storages: dict[int, int] = {}
     for tensor in _held_tensors(model, model.state_dict()):
-        if isinstance(tensor, np.ndarray):
-            storages["array", tensor.__array_interface__["data"][0]] = tensor.nbytes
-        elif tensor.layout is not torch.strided:
-            for part in (tensor._indices(), tensor._values()):
-                storages["tensor", part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
-        else:
-            storages["tensor", tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        for place, size in _storages(tensor):
+            storages[place] = max(size, storages.get(place, 0))  # an array and a tensor can share one
     return sum(storages.values()) / 1024
 
 
@@ -203,6 +210,25 @@ def _quantised_rules() -> dict[object, Callable]:
              for after in ("", "_relu", "_add", "_add_relu", "_dynamic", "_relu_dynamic", "_leaky_relu", "_tanh")]
     known = torch.ops.quantized
     return {getattr(known, name): count for name in names if hasattr(known, name)}
+
+
+def _storages(tensor: Tensor | np.ndarray) -> Iterator[tuple[int, int]]:
+    """Address and bytes of all memory that a tensor or array keeps alive."""
+    if isinstance(tensor, np.ndarray):
+        while isinstance(tensor.base, np.ndarray):
+            tensor = tensor.base
+        yield tensor.__array_interface__["data"][0], tensor.nbytes
+    elif tensor.layout is torch.sparse_coo:
+        for part in (tensor._indices(), tensor._values()):
+            yield from _storages(part)
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        for part in (tensor.crow_indices(), tensor.col_indices(), tensor.values()):
+            yield from _storages(part)
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        for part in (tensor.ccol_indices(), tensor.row_indices(), tensor.values()):
+            yield from _storages(part)
+    else:
+        yield tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
 
 
 def _is_packed(item: object) -> bool:

@@ -10,8 +10,8 @@ from handin.weights import Contents
 
 TOLERANCE = 0.2            # share by which two counts may differ before a person looks
 SLACK = 4096               # bytes: differences below are nothing
-LITERAL_ALLOWANCE = 4096   # bytes of numbers and texts in the source that are nobody's weights
-STORAGE_OVERHEAD = 512     # bytes that a .pth needs for each tensor, names included
+LITERAL_ALLOWANCE = 2048   # bytes of numbers and texts in the source that are nobody's weights
+FILE_OVERHEAD, TENSOR_OVERHEAD = 2048, 400  # bytes that a .pth needs, and for each tensor (torch.save: about 300)
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ def judge_costs(claims: Claims, contents: Contents | None, literal_bytes: int, f
 
     FLOPs are the largest of thop's count, the dispatcher's for a picture of zeros and its largest for any scored
     picture. The size is the larger of the bytes of all tensors held (before or after the forward passes) and of the
-    tensors in the .pth, unpacked, plus the source's literals above an allowance. contents: the .pth's, None where it
-    cannot be read; file_bytes: its size as a file.
+    tensors in the .pth, unpacked, plus what the .pth holds beside its tensors and the source's literals, each above an
+    allowance. contents: the .pth's, None where it cannot be read; file_bytes: its size as a file, which counts then.
     """
     told = claims.numbers
     flops = [told[name] for name in ("thop", "dispatched", "zeros", "largest") if name in told]
     held = [told[name] for name in ("held_before", "held_after") if name in told]
-    stored = contents.stored if contents else 0
-    size = max([*held, stored]) + max(0, literal_bytes - LITERAL_ALLOWANCE)
+    stored = contents.stored if contents else file_bytes
+    size = max([*held, stored]) + _beside(contents) + max(0, literal_bytes - LITERAL_ALLOWANCE)
     claimed = {"thop": told.get("thop"), "dispatched": told.get("dispatched", told.get("zeros")),
                "dispatched_max": told.get("largest"), "held_kb": max(held) / 1024 if held else None,
                "pth_kb": file_bytes / 1024, "pth_unpacked_kb": stored / 1024 if contents else None,
@@ -44,6 +44,11 @@ def judge_costs(claims: Claims, contents: Contents | None, literal_bytes: int, f
     flags = [{"code": code, "text": text} for code, text in
              (*_doubt_counts(claims), *_doubt_sizes(told, contents, literal_bytes))]
     return Costs(max(flops) if len(flops) > 1 else None, size / 1024 if held else None, claimed, flags)
+
+
+def _beside(contents: Contents | None) -> int:
+    """Bytes of the .pth that are neither its tensors' nor needed to hold them."""
+    return max(0, contents.beside - FILE_OVERHEAD - TENSOR_OVERHEAD * contents.storages) if contents else 0
 
 
 def _doubt_counts(claims: Claims) -> list[tuple[str, str]]:
@@ -94,7 +99,7 @@ def _doubt_sizes(told: dict[str, int], contents: Contents | None, literal_bytes:
     if abs(held - contents.stored) > max(TOLERANCE * held, SLACK):
         doubts.append(("SIZES_DISAGREE", f"the .pth holds tensors of {contents.stored:,} bytes, the loaded network of "
                                          f"{held:,}"))
-    extra = contents.unpacked - contents.stored
-    if extra > SLACK + STORAGE_OVERHEAD * contents.storages:
-        doubts.append(("WEIGHTS_FILE", f"the .pth holds {extra:,} bytes beside its {contents.storages} tensors"))
+    if _beside(contents):
+        doubts.append(("WEIGHTS_FILE", f"the .pth holds {contents.beside:,} bytes beside its {contents.storages} "
+                                       "tensors: may weights be among them?"))
     return doubts

@@ -13,13 +13,18 @@ from grading.trials.claims import clean_text
 from grading.trials.suspects import ATTRIBUTES, BUILTINS, COUNTED, FREE_TO_SET, NAMES, WORDS
 from handin.rules import LOADERS, READERS
 
-LARGEST = 1 << 20  # bytes of source that are parsed
+LARGEST = 1 << 17  # bytes of source that are parsed: a file can be made on which each takes some 700 bytes, and 0.1 ms
+PROSE_ALLOWANCE = 8192  # bytes of docstrings that are nobody's weights: the reference networks have up to 5,500
+LONG_NAME, LONG_TEXT = 64, 256  # characters of a name, and bytes of a constant, that look like data
 GUARD = ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
 
 
 @dataclass
 class Source:
-    """flags: one for each code that was found, with its lines. literal_bytes: of the numbers and texts in the code."""
+    """flags: one for each code that was found, with its lines. literal_bytes: of the numbers and texts in the code.
+
+    Very long names are texts, too, and so are docstrings above an allowance.
+    """
 
     flags: list[dict[str, str]] = field(default_factory=list)
     literal_bytes: int = 0
@@ -27,7 +32,8 @@ class Source:
 
 def read_source(path: Path) -> Source:
     """Looks at a network file. One that Python cannot parse has a flag that says so; nothing is raised for it."""
-    raw = path.read_bytes()[:LARGEST + 1]
+    with path.open("rb") as file:
+        raw = file.read(LARGEST + 1)
     try:
         if len(raw) > LARGEST:
             raise ValueError(f"more than {LARGEST:,} bytes")
@@ -37,7 +43,7 @@ def read_source(path: Path) -> Source:
         return Source(_collect(_Reader(tree).places()), _literal_bytes(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = getattr(error, "msg", None) or str(error) or type(error).__name__
-        return Source([{"code": "SOURCE", "text": f"{WORDS['SOURCE']}: {clean_text(reason)}"}], len(raw))
+        return Source([{"code": "SOURCE", "text": f"{WORDS['SOURCE']}: {clean_text(reason)}"}], path.stat().st_size)
 
 
 def _collect(places: Iterator[tuple[str, int, str]]) -> list[dict[str, str]]:
@@ -57,6 +63,7 @@ class _Reader:
 
     def __init__(self, tree: ast.Module) -> None:
         self.nodes = list(_walk(tree))
+        self.prose = _prose(self.nodes)
         self.known: dict[str, str] = {}
         self.classes = {node.name for node in self.nodes if isinstance(node, ast.ClassDef)}
         self.paths = {argument.arg for node in self.nodes if isinstance(node, ast.FunctionDef)
@@ -117,8 +124,11 @@ class _Reader:
                 yield from ((code, line, what) for code, what in self._class(node))
             elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
                 yield from ((code, line, what) for code, what in self._change(node))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("/proc"):
-                yield "FILES", line, "/proc"
+            elif isinstance(node, ast.Constant):
+                if isinstance(node.value, str) and node.value.startswith("/proc"):
+                    yield "FILES", line, "/proc"
+                if id(node) not in self.prose and _size(node.value) > LONG_TEXT:
+                    yield "LONG", line, f"{_size(node.value):,} bytes"
 
     def _call(self, node: ast.Call) -> Iterator[tuple[str, str]]:
         name = self.name(node.func)
@@ -163,28 +173,50 @@ class _Reader:
 
 
 def _walk(tree: ast.Module) -> Iterator[ast.AST]:
-    """All nodes but those under `if __name__ == "__main__":`, which never runs where a file is imported."""
-    renamed = any(isinstance(node, ast.Name) and node.id == "__name__" and isinstance(node.ctx, ast.Store)
-                  for node in ast.walk(tree))
-    stack: list[ast.AST] = [tree]
-    while stack:
-        node = stack.pop()
-        yield node
-        if isinstance(node, ast.If) and not renamed and ast.dump(node.test) == GUARD:
-            stack += node.orelse
+    """All nodes but those under the module's own `if __name__ == "__main__":`, which never runs where it is imported.
+
+    Where the file gives anything else the name `__name__`, it may run, and nothing is left out.
+    """
+    yield tree
+    guarded = not any(_names_itself(node) for node in ast.walk(tree))
+    for child in ast.iter_child_nodes(tree):
+        if guarded and isinstance(child, ast.If) and ast.dump(child.test) == GUARD:
+            for part in child.orelse:
+                yield from ast.walk(part)
         else:
-            stack += ast.iter_child_nodes(node)
+            yield from ast.walk(child)
+
+
+def _names_itself(node: ast.AST) -> bool:
+    """Whether `__name__` stands in a node in any way but to be read: assigned, imported, an argument, a text."""
+    reads = isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load)
+    return not reads and "__name__" in _words(node)
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    """The names and texts that are a node's own."""
+    for _, value in ast.iter_fields(node):
+        yield from (word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str))
+
+
+def _prose(nodes: list[ast.AST]) -> set[int]:
+    """Ids of the texts that are statements."""
+    return {id(node.value) for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
 
 
 def _literal_bytes(tree: ast.Module) -> int:
-    """Bytes of the numbers (8 each, or more) and texts in the code.
+    """Bytes of the numbers (8 each, or more) and texts in the code, each very long name among them once.
 
-    Texts that are statements are prose, unless something asks for `__doc__`.
+    Texts that are statements are prose, of which a part is free, unless something asks for `__doc__`.
     """
     nodes = list(_walk(tree))
-    read = any(getattr(node, "attr", getattr(node, "id", getattr(node, "value", ""))) == "__doc__" for node in nodes)
-    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)} if not read else set()
-    return sum(_size(node.value) for node in nodes if isinstance(node, ast.Constant) and id(node) not in prose)
+    prose = _prose(nodes)
+    constants = [node for node in nodes if isinstance(node, ast.Constant)]
+    names = {word for node in nodes if not isinstance(node, ast.Constant) for word in _words(node)}
+    free = 0 if any("__doc__" in _words(node) for node in nodes) else PROSE_ALLOWANCE
+    told = sum(_size(node.value) for node in constants if id(node) in prose)
+    kept = sum(_size(node.value) for node in constants if id(node) not in prose)
+    return kept + sum(_size(name) for name in names if len(name) > LONG_NAME) + max(0, told - free)
 
 
 def _size(value: object) -> int:

@@ -24,7 +24,7 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dataset.augment import normalise
-from utils.complexity import Profile, count_size, layer_table, profile_model
+from utils.complexity import PRODUCTS, Profile, count_size, layer_table, profile_model
 from utils.evaluation import (
     build_model,
     check_output,
@@ -37,13 +37,17 @@ from utils.evaluation import (
 from utils.lab import INPUT_SIZE, LabError
 from utils.machine import keep_memory
 
-COUNTS = dict(flop_counter.flop_registry)  # a copy: the submission can reach the original
+# A copy: the submission can reach the originals.
+COUNTS = dict(flop_counter.flop_registry) | {op: flop_counter.shape_wrapper(rule) for op, rule in PRODUCTS.items()}
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-# Work that no counter knows. Other operators that are not counted write what they compute, and that is added up.
-STRANGE = re.compile(r"aten::(_?fft_\w+|mv|addmv_?|v?dot|_?cdist\w*|mkldnn_\w+|\w*(lstm|gru|rnn)\w*|\w*sparse\w*|"
-                     r"\w*trilinear|_scaled_dot_product\w*|_\w*flash_attention\w*|_native_multi_head_attention|"
-                     r"_transformer_encoder_layer_fwd|\w*quantized\w*)|(?!aten::|prims?::|profiler::).*")
+# Work that no counter knows, where it has no rule. Other operators without one write what they compute, and that is
+# added up. Some are here because in inference mode they are seen in place of what they do.
+STRANGE = re.compile(r"aten::(_?fft_\w+|(add)?mv_?|\w*mm(_\w*)?|\w*(matmul|einsum|dot|bmm|attention)\w*|"
+                     r"\w*conv(?!ert)\w*|(?!_?upsample)\w*linear\w*|\w*(?<!re)solve\w*|\w*(cholesky|ormqr)\w*|"
+                     r"_?linalg_(?!vector_norm|_powsum|cross|diagonal)\w+|_?embedding_bag\w*|fbgemm\w*|"
+                     r"_weight_int\w*|_?cdist\w*|mkldnn_\w+|\w*(lstm|gru|rnn)\w*|\w*sparse\w*|_trilinear|"
+                     r"_transformer_encoder_layer_fwd|\w*quantized\w*)(\.\w+)?|(?!aten::|prims?::|profiler::).*")
 MOST_ROWS, LONGEST = 120, 60  # of the layer table, and characters of a name: the report has 64 KB
 OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|(can't|cannot) allocate|bad_alloc", re.IGNORECASE)
 
@@ -80,9 +84,12 @@ class Ledger(TorchDispatchMode):
             self.flops += count(*map(_shape, args), out_shape=_shape(out), **{k: _shape(v) for k, v in kwargs.items()})
         elif count:
             self.flops += count(*args, out_val=out, **kwargs)
-        elif writes:
-            first = out[0] if isinstance(out, (tuple, list)) and out else out
-            self.elements += first.numel() if isinstance(first, Tensor) else 0
+        first = out[0] if isinstance(out, (tuple, list)) and out else out
+        if isinstance(first, Tensor):
+            if writes:
+                self.elements += first.numel()
+            if first.is_complex():  # whose products are four of real numbers
+                self.strange.add(f"{_name(func)} (complex)")
         return out
 
     def _find_rule(self, func: object) -> tuple[object, bool, bool]:
@@ -92,7 +99,7 @@ class Ledger(TorchDispatchMode):
             # torch's wrapper walks all arguments for their shapes, which takes longer than a small convolution
             formula = getattr(count, "__wrapped__", None)
             return formula or count, formula is not None, False
-        name = func.name() if callable(getattr(func, "name", None)) else str(func)
+        name = _name(func)
         if STRANGE.fullmatch(name):
             self.strange.add(name)
         return None, False, not getattr(func, "is_view", False) and not name.startswith("aten::empty")
@@ -104,6 +111,10 @@ def spare_compiler() -> None:
         inner = getattr(vars(mode).get("__torch_dispatch__"), "__wrapped__", None) if mode else None
         if inner:
             mode.__torch_dispatch__ = inner
+
+
+def _name(func: object) -> str:
+    return func.name() if callable(getattr(func, "name", None)) else str(func)
 
 
 def _shape(value: object) -> object:

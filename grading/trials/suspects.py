@@ -21,6 +21,7 @@ WORDS = {
     "INTROSPECTION": "the interpreter's insides",
     "CODE": "code that is made while it runs",
     "ENCODED": "data that is decoded while it runs",
+    "LONG": "long constants, which may be weights",
     "SEED": "random numbers from a fixed seed, which may stand for weights",
     "NUMPY": "arithmetic outside torch, which nothing counts",
     "SOURCE": "a source that could not be looked at",
@@ -43,7 +44,7 @@ NAMES = {code: re.compile(pattern) for code, pattern in {
              r"os\.(open|p?read\w*|p?write\w*|fdopen|dup2?|pipe2?|sendfile|listdir|scandir|f?walk|stat|link|symlink|"
              r"environb?|getenvb?|putenv|chdir|kill|_exit|memfd_create)|__file__|__path__|__spec__|__loader__",
     "INTROSPECTION": r"(ctypes|_ctypes|cffi|gc|inspect|traceback|dis|builtins|__builtins__|imp|runpy|code|codeop|"
-                     r"tracemalloc|pdb|bdb|trace|operator\.(attrgetter|methodcaller)|types\.(Code|Function|Cell|Frame)"
+                     r"tracemalloc|pdb|bdb|trace|pydoc|operator\.(attrgetter|methodcaller)|types\.(Code|Function|Cell|Frame)"
                      r"Type)(\..*)?|(builtins\.)?(globals|locals|vars|breakpoint)|"
                      r"sys\.(?!argv|version|maxsize|stdout|stderr|stdin|exit$|float_info|platform|byteorder|path).*",
     "CODE": r"(builtins\.)?(exec|eval|compile|__import__)|importlib(\..*)?|types\.new_class|marshal(\..*)?",
@@ -61,7 +62,7 @@ ATTRIBUTES = {code: re.compile(pattern) for code, pattern in {
                      r"reduce|reduce_ex|traceback|self|func|wrapped|weakref)__|mro|[fg]_(back|locals|globals|builtins)|"
                      r"(tb|gi|cr|ag)_(frame|next|code)|cell_contents",
     "SEED": r"manual_seed",
-    "NUMPY": r"numpy|__array\w*__",
+    "NUMPY": r"numpy|__array\w*__|tolist|data_ptr|(un)?typed_storage",
     "ENCODED": r"fromhex|from_bytes|__doc__",
 }.items()}
 FREE_TO_SET = re.compile(r"torch\.(backends|_dynamo\.config|_inductor\.config)\..*")
