@@ -3,6 +3,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -219,3 +220,15 @@ def test_ctrl_c_ends_the_kernel_too(notebook, tmp_path):
             return
         time.sleep(0.2)
     pytest.fail("the kernel outlived its notebook")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_lab_hands_its_settings_on():
+    done = subprocess.run(["make", "-n", "lab", "DATA=/a folder", "EPOCHS=2", "RESUME=True"], cwd=ROOT, text=True,
+                          capture_output=True, check=True)
+    lines = [line.split(" -m ")[-1] for line in done.stdout.splitlines() if "/a folder" in line]
+    assert lines[:3] == ['dataset.dataset "/a folder"'] + [
+        f'training.headless {task.notebook} -p DATA "/a folder" -p EPOCHS "2" -p RESUME "True"'
+        for task in TASKS.values()]
+    assert [line.split(maxsplit=1)[1] for line in lines[3:]] == [
+        f'test_task{number}.py {task.model_file} "/a folder"' for number, task in TASKS.items()]
