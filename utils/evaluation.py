@@ -157,9 +157,11 @@ def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: s
 
 
 def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], where: str = "the network",
-                    description: str = "scoring", num_classes: int = NUM_CLASSES) -> list[ConfusionMatrix]:
+                    description: str = "scoring", num_classes: int = NUM_CLASSES, further: Iterable[object] = ()
+                    ) -> list[ConfusionMatrix]:
     """The confusion matrix of each picture of `loader` by itself, in its order; their sum is the split's.
 
+    further: other meters, whose `update(target, pred)` gets each batch, (N, H, W) both.
     Raises LabError as `predict` does; for NaN or infinity on a GPU after the last batch, so that none is waited for.
     """
     model.eval()
@@ -171,6 +173,8 @@ def evaluate_images(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], w
             all_finite = finite & all_finite
             if all_finite.device.type == "cpu":
                 _require_finite(all_finite, where)  # there is nothing to wait for, and much time to lose
+            for meter in further:
+                meter.update(target, preds)
             for one_target, one_pred in zip(target, preds, strict=True):
                 matrices.append(ConfusionMatrix(num_classes))
                 matrices[-1].update(one_target, one_pred)

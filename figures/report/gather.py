@@ -12,7 +12,7 @@ from tqdm import tqdm
 from dataset.batches import Batches
 from figures.report.tracing import Graph, trace
 from utils.complexity import Layer, count_size, layer_table, profile_model
-from utils.evaluation import check_output, deterministic, load_model, predict, student_code
+from utils.evaluation import check_output, evaluate_images, load_model, student_code
 from utils.further_metrics import BoundaryFScore
 from utils.lab import NUM_CLASSES, RUNS, LabError, Task
 from utils.metric import ConfusionMatrix
@@ -112,15 +112,9 @@ def score(task: Task, network_file: Path, path: Path, model: nn.Module, batches:
         profile = profile_model(model)
         rows, graph = layer_table(model, profile=profile), trace(model)
         cost = Cost(profile.flops, count_size(model), sum(parameter.numel() for parameter in model.parameters()))
-    model.to(device).eval()
-    matrices, boundaries = [], BoundaryFScore()
-    with deterministic():
-        for data, target in tqdm(batches, f"scoring task {task.number}", unit="batch", file=bar_stream()):
-            preds = predict(model, data, str(path))
-            boundaries.update(target, preds)
-            for one_target, one_pred in zip(target, preds, strict=True):
-                matrices.append(ConfusionMatrix())
-                matrices[-1].update(one_target, one_pred)
+    boundaries = BoundaryFScore()
+    matrices = evaluate_images(model.to(device), batches, str(path), f"scoring task {task.number}",
+                               further=[boundaries])
     if not sum(matrices, ConfusionMatrix()).counts.any():
         raise LabError(f"expected labelled pixels to score {path} on, found none: check the data's labels")
     return Scored(task, path, model, cost, rows, graph, matrices, boundaries)
