@@ -1,16 +1,18 @@
-"""Judges a submission's files as files, by handin's rules, in a process of its own that can be done without.
+"""Judges a submission's files by handin's rules, in a process of its own that may be lost.
 
-Nothing of a submission is run here. But its notebooks and sources are parsed, and a file can be made on which Python's
-own parser takes all memory, all time, or the process with it. Then that file is not judged, and the grading goes on.
+Nothing of a submission runs here. But its notebooks and sources are parsed, and a file can be made on which Python's
+own parser takes all memory, all time, or the process with it. Then that file is not judged, and grading goes on.
 """
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from grading.trial.sandbox import confine
 from handin.findings import Finding
 from utils.lab import ROOT
 
@@ -21,7 +23,7 @@ MOST_FINDINGS = 100   # kept of one file
 
 
 class Judge:
-    """A process that judges one file after another; it starts with the first, and anew after one that ended it."""
+    """A process that judges one file after another. It starts with the first, and again after a file that ended it."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
@@ -34,7 +36,7 @@ class Judge:
         self.close()
 
     def close(self) -> None:
-        """Ends the process, whatever it is at."""
+        """Ends the process, whatever it does."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -57,8 +59,8 @@ class Judge:
         """The process's answer. Raises OSError, TimeoutError among them, or ValueError where there is none."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "grading.judge"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, start_new_session=True)
+                [sys.executable, "-m", "grading.judge", str(os.getpid())], cwd=ROOT, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         end = time.monotonic() + self.seconds
         self._process.stdin.write(json.dumps(question).encode() + b"\n")
         self._process.stdin.flush()
@@ -92,8 +94,8 @@ def judge_file(subject: str, path: Path) -> list[Finding]:
 
 
 def main() -> None:
-    """The process: a question a line on stdin, an answer a line on stdout, until stdin ends."""
-    from grading.similarity.weightprint import fingerprint
+    """The process: for each question, a line on stdin, it answers with a line on stdout, until stdin ends."""
+    from grading.intake.fingerprint import fingerprint
 
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints is no answer
@@ -102,6 +104,7 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        confine.die_with_parent(int(sys.argv[1]))
     for line in sys.stdin.buffer:
         question = json.loads(line)
         subject, path = question["subject"], Path(question["path"])

@@ -1,4 +1,4 @@
-"""The pictures that a network does worst on, as PNG: picture | label | prediction, in the categories' colors."""
+"""The images that a network does worst on, as PNG: image | label | prediction, in the categories' colors."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from PIL import Image
 from utils.classes import LAB_CLASSES
 from utils.files import replacing
 
-SCALE = 2  # the panels are this much smaller than the pictures
+SCALE = 2  # the panels are this much smaller than the images
 GAP = 4    # pixels between the panels
 
 
 def write_panels(entries: Sequence[dict], images: np.ndarray, targets: np.ndarray, masks: np.ndarray,
                  names: Sequence[str], out: Path, folder: str, task: int) -> list[dict]:
-    """Writes a panel for each of `entries`, a record's worst pictures, into the folder `folder` of REPORT.
+    """Writes a panel for each of `entries`, a record's worst images, into the folder `folder` of REPORT.
 
-    images uint8 (N, H, W, 3); targets and masks uint8 (N, H, W); names: of the N pictures. Returns the entries with
+    images uint8 (N, H, W, 3); targets and masks uint8 (N, H, W); names: of the N images. Returns the entries with
     their files, relative to REPORT. Raises LabError where they cannot be written.
     """
     written = []
@@ -31,7 +31,7 @@ def write_panels(entries: Sequence[dict], images: np.ndarray, targets: np.ndarra
 
 
 def make_panel(image: np.ndarray, target: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """A picture (H, W, 3), its label and the prediction (H, W) beside each other, each of half the size."""
+    """An image (H, W, 3), its label and the prediction (H, W) beside each other, each of half the size."""
     height, width = target.shape[0] // SCALE, target.shape[1] // SCALE
     panel = Image.new("RGB", (3 * width + 2 * GAP, height), "white")
     pixels = [(image, Image.Resampling.BOX), (LAB_CLASSES.colorize(target), Image.Resampling.NEAREST),

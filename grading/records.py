@@ -1,20 +1,22 @@
 """The record of a student: one JSON file, written when all of it is known, from which points and report are made.
 
     REPORT/records/<slug>.json      the slug is the student's number, or what can be made of the folder's name
-    REPORT/pictures/<slug>/         the worst pictures of each task, task1_0.png and so on
+    REPORT/images/<slug>/           the worst images of each task, task1_0.png and so on
     REPORT/sources/<slug>/          for similarity: network_task1.py as it was handed in, model_task1.json the
-                                    fingerprint of the weights (grading.similarity), both for each task where there
-                                    is one
+                                    fingerprint of the weights (grading.intake.fingerprint), both for each task
+                                    where there is one; errors_task1.npz: where its masks err (grading.errors)
+    REPORT/networks/<slug>/         task1.json and task1.safetensors: the network as it was exported, data and
+                                    no code, which `python -m grading replay` scores again
 
 A record's key says what it was made from (the files, the data, the grader, the limits); while that stays the same, the
 record stands. What a submission says of itself has been through a sandbox before it gets here, and is text.
 """
+import difflib
 import functools
 import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import re
 import unicodedata
@@ -26,25 +28,21 @@ from utils.lab import ROOT, TASKS, LabError
 
 SCHEMA = 1
 STATES = ("OK", "MISSING_FILE", "IMPORT_ERROR", "LOAD_ERROR", "SHAPE_ERROR", "TIMEOUT", "OUT_OF_MEMORY", "CRASH",
-          "FLAGGED")
+          "FLAGGED", "COST_UNVERIFIED")
 SLUG_LENGTH = 48
 # Names that Windows keeps for itself, whatever the ending.
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 
-# Rooms whose sources a record rests on, and the files among them that only read records or make the kit.
-SOURCES = ("grading", "handin", "utils", "dataset")
-READERS = {"grading/" + name for name in (
-    "__main__.py", "course.py", "overrides.py", "points.py", "report.py", "sandbox/doctor.py",
-    "similarity/pairs.py", "similarity/winnow.py",
-    *(f"kit/{name}.py" for name in ("__init__", "archive", "checks", "contents", "leaks", "release", "strip", "trial")),
-    *(f"pages/{name}.py" for name in ("__init__", "charts", "class_page", "entries", "gradebook", "page", "pair_page",
-                                      "pseudonyms", "student_page")))}
+# What a record rests on: files and folders. What only reads records, or makes the kit, is in none of them.
+SOURCES = ("grading/intake", "grading/trial", "grading/class_run.py", "grading/errors.py", "grading/judge.py",
+           "grading/marking.py", "grading/panels.py", "grading/part.py", "grading/records.py",
+           "handin", "utils", "dataset")
 
 
 def empty_task(state: str, why: str) -> dict:
     """The record of a task without a score: `state`, one of STATES, and the reason for it."""
     return {"state": state, "why": why, "miou": None, "iou": [], "confusion": None, "accuracy": None, "flops": None,
-            "size_kb": None, "fom": None, "costs": None, "flags": [], "layers": [], "parameters": None, "pictures": [],
+            "size_kb": None, "fom": None, "costs": None, "flags": [], "layers": [], "parameters": None, "images": [],
             "log": "", "seconds": 0.0, "level": "", "device": ""}
 
 
@@ -55,6 +53,12 @@ def record_path(out: Path, slug: str) -> Path:
 def source_path(out: Path, slug: str, task: int) -> Path:
     """Where the network file of a task is kept, if there is one."""
     return Path(out) / "sources" / slug / f"network_task{task}.py"
+
+
+def proof_paths(out: Path, slug: str, task: int) -> tuple[Path, Path]:
+    """Where the exported network of a task is kept, if it could be exported: its graph and its tensors."""
+    folder = Path(out) / "networks" / slug
+    return folder / f"task{task}.json", folder / f"task{task}.safetensors"
 
 
 def print_path(out: Path, slug: str, task: int) -> Path:
@@ -159,7 +163,7 @@ def arrays_digest(arrays: Iterable) -> str:
     found = hashlib.sha256()
     for array in arrays:
         found.update(repr((array.shape, str(array.dtype))).encode())
-        for part in array:  # a picture at a time: a mapped file is not read into memory whole
+        for part in array:  # an image at a time: a mapped file is not read into memory whole
             found.update(part.tobytes())
     return found.hexdigest()
 
@@ -167,8 +171,8 @@ def arrays_digest(arrays: Iterable) -> str:
 @functools.cache
 def grader_version(root: Path = ROOT) -> str:
     """The lab's version with a digest of the sources that a record rests on, which changes when they do."""
-    names = sorted(path.relative_to(root).as_posix() for room in SOURCES for path in (root / room).rglob("*.py"))
-    names = [name for name in names if name not in READERS]
+    names = sorted(path.relative_to(root).as_posix() for source in SOURCES
+                   for path in (root.glob(source) if source.endswith(".py") else (root / source).rglob("*.py")))
     sources = hashlib.sha256(repr([(name, file_digest(root / name)) for name in names]).encode())
     return f"1.0+{sources.hexdigest()[:12]}"
 
@@ -184,6 +188,19 @@ def versions() -> dict[str, str]:
     return found | {"lab": grader_version()}
 
 
+def find_record(out: Path, student: str) -> dict:
+    """The record of the student with this number or slug. Raises LabError where there is none, or more than one."""
+    records = read_records(out, lambda text: None)
+    found = [record for record in records if record["slug"] == student] or [
+        record for record in records if record["student"] == student]
+    if len(found) != 1:
+        near = difflib.get_close_matches(student, [record["slug"] for record in records], 3)
+        others = ", ".join([record["slug"] for record in found] or near) or f"{len(records)} records"
+        raise LabError(f"expected one record of {student!r} in {Path(out) / 'records'}, found {len(found)}: write the "
+                       f"name of its file ({others})")
+    return found[0]
+
+
 def shown(name: str | Path) -> str:
     """A name from a file system as text that can be written anywhere: bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,8 @@
-"""Works a list off in threads, each of which waits for a child most of its time; results come as they are done."""
+"""Works through a list in threads, each of which mostly waits for a child process; yields results as they come.
+
+Own threads, since pebble's and concurrent.futures' can give up no single item: pebble would need a process for each
+worker, with its own copy of the images.
+"""
 import contextlib
 import queue
 import threading
@@ -8,70 +12,75 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Tool = TypeVar("Tool")
 
-LOOK = 0.5      # seconds between two looks at whether somebody takes too long
-GOODBYE = 15.0  # seconds that workers have to put an end to their children
+POLL = 0.5      # seconds between two checks whether an item takes too long
+GOODBYE = 15.0  # seconds that threads have to end their child processes
 
 
-def work_off(items: Sequence[Item], work: Callable[[Item], Result], count: int, patience: float = float("inf"),
-             stop: Callable[[], object] = lambda: None) -> Iterator[tuple[Item, Result | Exception]]:
-    """Yields each item with `work`'s result, or with the exception that it raised, in the order of their ends.
+def work_through(items: Sequence[Item], work: Callable[[Item, Tool], Result], tools: Sequence[Callable[[], Tool]],
+                 patience: float = float("inf"), stop: Callable[[], object] = lambda: None
+                 ) -> Iterator[tuple[Item, Result | Exception]]:
+    """Yields each item with the result of `work(item, tool)`, or with the exception it raised, in order of completion.
 
-    count: threads. patience: seconds after which an item is given up: it is yielded with a TimeoutError, its thread is
-    left to itself and another takes its place. stop: called when the loop over the results ends early (Ctrl-C), to put
-    an end to what the threads wait for; they are given some seconds then.
+    tools: one function for each thread; the thread calls it once for the tool that it alone uses. patience: seconds
+    for an item; then it is yielded with a TimeoutError, and a new thread with a new tool replaces the one that hangs.
+    stop: called when the loop over the results ends early (Ctrl-C), to end what the threads wait for.
     """
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     for number in range(len(items)):
         waiting.put(number)
     done: queue.SimpleQueue = queue.SimpleQueue()
-    started: dict[int, float] = {}
+    running: dict[int, tuple[float, Callable[[], Tool]]] = {}  # item -> its start, and its thread's tool
     stopped = threading.Event()
+    unfinished, given_up = set(range(len(items))), set()
+    threads: list[threading.Thread] = []
 
-    def run() -> None:
+    def run(make_tool: Callable[[], Tool]) -> None:
+        tool = make_tool()
         while not stopped.is_set():
             try:
                 number = waiting.get_nowait()
             except queue.Empty:
                 return
-            started[number] = time.monotonic()
+            running[number] = time.monotonic(), make_tool
             try:
-                result: object = work(items[number])
-            except Exception as error:
+                result: object = work(items[number], tool)
+            except BaseException as error:
                 result = error
-            except BaseException as error:  # an interruption that reached this thread: nothing more is begun
-                stopped.set()
-                done.put((number, error))
-                return
             done.put((number, result))
             if number in given_up:
-                return  # another thread has taken this one's place
+                return  # another thread has taken its place
+            if isinstance(result, BaseException) and not isinstance(result, Exception):
+                stopped.set()  # an interruption reached this thread: nothing more begins
 
-    # Daemons: one that cannot be ended does not keep the process from its own end.
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(count, len(items)))]
-    open_items, given_up = set(range(len(items))), set()
-    for thread in threads:
-        thread.start()
+    def start(make_tool: Callable[[], Tool]) -> None:
+        # A daemon: a thread that cannot be ended does not keep the process from its own end.
+        threads.append(threading.Thread(target=run, args=(make_tool,), daemon=True))
+        threads[-1].start()
+
     try:
-        while open_items:
+        for make_tool in tools[:len(items)]:
+            start(make_tool)
+        while unfinished:
             with contextlib.suppress(queue.Empty):
-                number, result = done.get(timeout=LOOK)
-                if number in open_items:
-                    open_items.discard(number)
+                number, result = done.get(timeout=POLL)
+                if number in unfinished:
+                    unfinished.discard(number)
                     if isinstance(result, BaseException) and not isinstance(result, Exception):
                         raise result
                     yield items[number], result
             now = time.monotonic()
-            late = [number for number in open_items if now - started.get(number, now) > patience]
-            for number in late:
-                open_items.discard(number)
-                given_up.add(number)
-                threads.append(threading.Thread(target=run, daemon=True))
-                threads[-1].start()
-                yield items[number], TimeoutError(f"no end after {patience:,.0f} s")
+            for number in [number for number in unfinished if number in running]:
+                begin, make_tool = running[number]
+                if now - begin > patience:
+                    unfinished.discard(number)
+                    given_up.add(number)
+                    start(make_tool)
+                    yield items[number], TimeoutError(f"no end after {patience:,.0f} s")
     finally:
         stopped.set()
-        if open_items:
+        if unfinished:
             stop()
             end = time.monotonic() + GOODBYE
             for thread in threads:

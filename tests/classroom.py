@@ -26,7 +26,7 @@ PDF = b"%PDF-1.7\ntrailer\n%%EOF\n"
 HALF = '''
 
 class Half(nn.Module):
-    """The network in 16 bits, for pictures and logits in 32."""
+    """The network in 16 bits, for images and logits in 32."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def load_model(MODEL_PATH: str) -> nn.Module:
 TWICE = '''
 
 class Twice(nn.Module):
-    """The network's opinion of the picture and of its mirror image."""
+    """The network's opinion of the image and of its mirror image."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def zipped(folder: Path) -> None:
 
 
 def renamed_copy(folder: Path) -> None:
-    """A neighbour's network under other names."""
+    """A neighbor's network under other names."""
     path = folder / "network_task1.py"
     text = path.read_text(encoding="utf-8")
     for old, new in (("DoubleConv", "TwoConvs"), ("skip", "side"), ("reduce", "squeeze")):
@@ -138,7 +138,7 @@ def half_precision(folder: Path) -> None:
 
 
 def twice(folder: Path) -> None:
-    """A dearer one: it looks at the picture and at its mirror image."""
+    """A dearer one: it looks at the image and at its mirror image."""
     path = folder / "network_task2.py"
     path.write_text(path.read_text(encoding="utf-8") + TWICE, encoding="utf-8")
 
@@ -212,9 +212,10 @@ CLASS = (
     ("31355519", "Édouard Lucas", latin, "IMPORT_ERROR", "OK", False),
     ("31355520", "Mallory <b>One</b>", attack("fake_score_and_exit"), "OK", "CRASH", False),
     ("31355521", "Mallory Two", attack("endless_loop"), "OK", "TIMEOUT", False),
-    ("31355522", "Mallory Three", attack("work_in_subclass"), "OK", "FLAGGED", False),
+    ("31355522", "Mallory Three", attack("work_in_broadcasting"), "OK", "FLAGGED", False),
     ("31355523", "Mallory Four", attack("reads_labels"), "OK", "IMPORT_ERROR", False),
     ("31355524", "Mallory Five", attack("nan"), "OK", "SHAPE_ERROR", False),
+    ("31355525", "Mallory Six", attack("work_in_python"), "OK", "COST_UNVERIFIED", False),
 )
 
 

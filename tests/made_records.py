@@ -1,6 +1,6 @@
 """A made-up class as `grade` would leave it: every state, missing tasks, flags, and names and logs that attack a page.
 
-    python tests/made_records.py REPORT      writes the records, sources and pictures into a folder, to look at
+    python tests/made_records.py REPORT      writes the records, sources and images into a folder, to look at
 
 The figures follow from a fixed seed and from the lab's formula, written out here again.
 """
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image
 
-from utils.lab import ROOT
+from utils.lab import FOM_OFFSET, ROOT, TASKS
 
 ATTACK = '<script>window.hacked = 1; document.title = "hacked"</script><img src=x onerror="window.hacked = 2">'
 LOG = ("\x1b[31mred\x1b[0m and \x1b]0;title\x07plain\r\n" + ATTACK +
@@ -30,7 +30,7 @@ PEOPLE = ("Ada Lovelace", "Müller, Jürgen", "王小明", "Ngô Bảo Châu", "
 
 
 def fom(flops: int, size_kb: float, miou: float) -> float | None:
-    return float(flops) ** 2 * size_kb**2 / (miou - 0.65) if miou >= 0.66 else None
+    return float(flops) ** 2 * size_kb**2 / (miou - FOM_OFFSET) if miou >= TASKS[2].miou else None
 
 
 def made_task(task: int, rng: random.Random, miou: float, flops: int, size_kb: float, state: str = "OK") -> dict:
@@ -44,16 +44,15 @@ def made_task(task: int, rng: random.Random, miou: float, flops: int, size_kb: f
                "macs": flops // len(names), "share": 1 / len(names)} for index, name in enumerate(names)]
     return {"state": state, "why": "", "miou": miou, "iou": iou, "confusion": confusion, "accuracy": miou + 0.15,
             "flops": flops, "size_kb": size_kb, "fom": fom(flops, size_kb, miou) if task == 2 else None,
-            "costs": {"thop": flops, "dispatched": int(flops * 0.96),
-                      "dispatched_max": int(flops * 0.96), "held_kb": size_kb,
-                      "pth_kb": size_kb * 1.1, "pth_unpacked_kb": size_kb * 1.05, "literal_bytes": 120},
-            "flags": [], "layers": layers, "parameters": int(size_kb * 256), "pictures": [], "log": "loading\nready\n",
+            "costs": {"macs": flops, "least_macs": flops, "elements": flops // 9, "arithmetic": flops // 40,
+                      "bytes": int(size_kb * 1024), "number_bytes": 96, "nodes": 61, "unused": 0},
+            "flags": [], "layers": layers, "parameters": int(size_kb * 256), "images": [], "log": "loading\nready\n",
             "seconds": rng.uniform(5, 40), "level": "bubblewrap", "device": "cpu"}
 
 
 def failed_task(state: str, why: str, log: str = "") -> dict:
     return {"state": state, "why": why, "miou": None, "iou": [], "confusion": None, "accuracy": None, "flops": None,
-            "size_kb": None, "fom": None, "costs": None, "flags": [], "layers": [], "parameters": None, "pictures": [],
+            "size_kb": None, "fom": None, "costs": None, "flags": [], "layers": [], "parameters": None, "images": [],
             "log": log, "seconds": 3.0, "level": "bubblewrap", "device": "cpu"}
 
 
@@ -90,6 +89,8 @@ def made_class() -> list[dict]:
         record["findings"].append({"level": "WARN", "subject": "rules", "text": f"expected no download: {ATTACK}"})
         record["files"]["network 2"]["path"] = f"../{ATTACK}.py"
         record["extra"] = [ATTACK, "random.py"]
+    records[11]["tasks"]["2"] |= {"state": "COST_UNVERIFIED", "flags": [
+        {"code": "COST_UNVERIFIED", "text": "its cost could not be proved: a loop over the pixels"}]}
     records[20]["naming"] = ["expected network_task1.py, found Network Task1 (1).py: rename it"]
     records[21]["naming"] = ["expected the seven files at the top, found some in Lab 5/final/: move them up"]
     records[22]["missing"] = ["report", "notebook 2"]
@@ -106,7 +107,7 @@ def slug_of(record: dict) -> str:
 
 
 def write_class(out: Path) -> list[dict]:
-    """Writes made_class() into the report folder `out`, with sources and pictures; returns the records."""
+    """Writes made_class() into the report folder `out`, with sources and images; returns the records."""
     records = made_class()
     for index, record in enumerate(records):
         slug = slug_of(record)
@@ -123,12 +124,12 @@ def write_class(out: Path) -> list[dict]:
                     text = text.replace("DoubleConv", "Twice").replace("stem", "begin") + f"# {ATTACK}\n"
             source.write_text(text, encoding="utf-8")
         if index in (0, 8):
-            picture = out / "pictures" / slug / "task2_0.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
+            image = out / "images" / slug / "task2_0.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
             shades = np.random.RandomState(index).randint(60, 220, (10, 60, 3)).astype(np.uint8)
-            Image.fromarray(shades).resize((1200, 200), Image.Resampling.BICUBIC).save(picture)
-            record["tasks"]["2"]["pictures"] = [
-                {"name": "city_000001_000019", "miou": 0.31, "file": f"pictures/{slug}/task2_0.png"},
+            Image.fromarray(shades).resize((1200, 200), Image.Resampling.BICUBIC).save(image)
+            record["tasks"]["2"]["images"] = [
+                {"name": "city_000001_000019", "miou": 0.31, "file": f"images/{slug}/task2_0.png"},
                 {"name": ATTACK, "miou": 0.33, "file": "../../etc/passwd"},
                 {"name": "x", "miou": 0.4, "file": "javascript:window.hacked=4"}]
         path = out / "records" / f"{slug}.json"

@@ -1,148 +1,183 @@
-"""Opens one submission: regular files alone are copied into a folder of ours, zips unpacked, and the parts found.
+"""Opens one submission: copies its regular files into a folder of ours, unpacks zips, and finds the seven parts.
 
 Nothing is believed here: links, pipes and devices are passed over, sizes and numbers of files are bounded, zips in
-zips are opened to a depth. Which file is which, and whether its name is right, is handin.names' to say.
+zips are opened to a depth. Which file is which, and whether its name is right, handin.names decides.
 """
 import errno
 import os
-import re
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from grading.intake.submissions import ARCHIVES, Source, Submission, files_below
+from grading.intake.file_names import number_in_file
+from grading.intake.listing import ARCHIVES, Place, files_below
+from grading.intake.submissions import Submission
 from grading.records import file_digest, shown
 from handin.findings import Finding
 from handin.names import DEPTH as NAMES_DEPTH
-from handin.names import KINDS, STUDENT_ID, Handin, is_junk, is_packed, plain, read_folder
+from handin.names import KINDS, Handin, is_junk, is_packed, plain, read_folder
 from handin.unpack import MOST_FILES, unpack
-from utils.lab import LabError
+from handin.weights import is_weights, repack
+from utils.lab import STUDENT_NUMBER, LabError
 
 LARGEST = 2 << 30  # bytes of one submission, unpacked
 ZIP_DEPTH, MOST_ZIPS = 3, 10
-# Troubles of this machine, not of the submission: a record that rests on one is made anew the next time.
+# Troubles of this machine, not of the submission: a record that rests on one is made again the next time.
 OURS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.ESTALE,
         errno.EACCES, errno.EPERM}
+PICKLE = "data.pkl"  # the member, or file, by which torch's zip or a folder of its content is told
 
 
 class MachineError(LabError):
     """A submission could not be opened for a reason that lies in this machine."""
 
 
-@dataclass
-class Opened:
-    """A submission in a folder of ours: its parts, the digests of their contents, and what was odd on the way."""
+def look_into(submission: Submission, scratch: Path, form: str = STUDENT_NUMBER) -> None:
+    """Opens a submission below `scratch`, writes down in it what is there, and removes the copy. Raises nothing.
 
-    handin: Handin
-    folder: Path
-    notes: list[Finding] = field(default_factory=list)
-    digests: dict[str, str] = field(default_factory=dict)
+    form: of a student's number.
+    """
+    submission.findings, submission.error, submission.ours = [], "", False
+    try:
+        with tempfile.TemporaryDirectory(dir=scratch) as temporary:
+            folder = Path(temporary, "in")
+            folder.mkdir()
+            handin, submission.findings = open_submission(submission, folder, form)
+            submission.files = {part.subject: {"path": relative(path, folder), "sha256": file_digest(path),
+                                               "bytes": path.stat().st_size} for part, path in handin.files.items()}
+            submission.missing = [part.subject for part in handin.missing]
+            submission.naming = [shown(problem) for problem in handin.problems]
+            submission.extra = [relative(path, folder) for path in handin.extra]
+            if not submission.number:
+                submission.claimed = handin.student_id or ""
+    except LabError as error:
+        submission.error, submission.ours = str(error), isinstance(error, MachineError)
+    except Exception as error:  # a fault of ours in one submission stops no other
+        submission.error, submission.ours = f"{type(error).__name__}: {error}", True
+    if submission.error:
+        submission.findings.append(Finding("FAIL", "files", submission.error))
 
-    def relative(self, path: Path) -> str:
-        """A file's path within the submission, with /; what was unpacked has its zip's name among the folders."""
-        return shown(path.relative_to(self.folder).as_posix())
+
+def relative(path: Path, folder: Path) -> str:
+    """A file's path within the submission, with /; what was unpacked has its zip's name among the folders."""
+    return shown(path.relative_to(folder).as_posix())
 
 
-def open_submission(submission: Submission, folder: Path) -> Opened:
-    """Copies a submission into `folder`, which exists and is empty, and finds its parts.
+def open_submission(submission: Submission, folder: Path, form: str = STUDENT_NUMBER) -> tuple[Handin, list[Finding]]:
+    """Copies a submission into `folder`, which exists and is empty: its parts, and what was odd on the way.
 
     Raises LabError where it cannot be opened or holds no file, MachineError where that lies in this machine.
     """
     notes: list[Finding] = []
     try:
-        for source in submission.sources:
-            _copy(source, folder, notes)
+        if not submission.places:
+            raise LabError(submission.error)
+        for place in submission.places:
+            _copy(place, folder, notes)
         unpacked = _expand(folder, notes)
-        root = _descend(folder, unpacked, from_zip=any(_is_zip(source) for source in submission.sources))
+        _pack_weights(folder, notes)
+        root = _descend(folder, unpacked, form, from_zip=any(_is_zip(place) for place in submission.places))
         for path in files_below(root):
-            if Path(path.name.casefold()).suffix in ARCHIVES - {".zip"}:
+            if Path(path.name.casefold()).suffix in ARCHIVES - {".zip"} and Path(plain(path.name)).suffix not in KINDS:
                 notes.append(Finding("FAIL", "files", f"expected files, or a zip of them, found {path.name}: unpack it "
                                                       "by hand and grade again"))
-        handin = _read(root)
-        if handin.student_id is None:
-            number = Path(plain(submission.folder)).stem.upper()
-            handin = _read(root, number) if re.fullmatch(STUDENT_ID, number) else handin
-        digests = {part.subject: file_digest(path) for part, path in handin.files.items()}
+        handin = _read(root, submission.number or None, form)
+        _note_numbers(handin, notes)
     except OSError as error:
-        raise _told(error, submission) from None
+        kind = MachineError if error.errno in OURS else LabError
+        raise kind(f"expected to open {submission.name}, found: {error.strerror or error}: look at it by hand"
+                   ) from None
     except LabError as error:
-        text = str(error).replace(f"{folder}/", "").replace(str(folder), submission.folder)
+        text = str(error).replace(f"{folder}/", "").replace(str(folder), submission.name)
         if _is_ours(error.__context__):
             raise MachineError(text) from None
         raise LabError("; ".join([text, *(note.text for note in notes)])) from None
-    return Opened(handin, folder, notes, digests)
+    return handin, notes
 
 
-def _read(root: Path, number: str | None = None) -> Handin:
-    """handin.names' findings on what lies in `root`, and deeper than it looks where there is but one way down."""
+def _read(root: Path, number: str | None, form: str) -> Handin:
+    """handin.names' findings on what lies in `root`, and deeper than it looks where there is only one folder to enter.
+    """
     below = root
     while len(inside := [path for path in below.iterdir() if not is_junk(path.name)]) == 1 and inside[0].is_dir():
         below = inside[0]
     way = below.relative_to(root)
     if len(way.parts) < NAMES_DEPTH:
-        return read_folder(root, number)
-    handin = read_folder(below, number)
+        return read_folder(root, number, form)
+    handin = read_folder(below, number, form)
     handin.problems.insert(0, f"expected the seven files at the top, found them in {way.as_posix()}/: move them up")
     return handin
 
 
-def _told(error: OSError, submission: Submission) -> LabError:
-    kind = MachineError if _is_ours(error) else LabError
-    return kind(f"expected to open {submission.folder}, found: {error.strerror or error}: look at it by hand")
+def _note_numbers(handin: Handin, notes: list[Finding]) -> None:
+    """A note on further files that carry another number: they are nobody's but this submission's."""
+    others = {number: path.name for path in handin.extra
+              if (number := number_in_file(path.name, handin.form)) and number != (handin.student_id or "").upper()}
+    if others:
+        notes.append(Finding("WARN", "submission", f"expected files of one student, found {', '.join(others.values())} "
+                                                   "as well: it counts for nobody; look whose it is"))
 
 
 def _is_ours(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in OURS
 
 
-def _is_zip(source: Source) -> bool:
-    """Whether a source is a zip on disk, which is unpacked where it belongs at once."""
-    return source.within is None and not source.name and source.path.name.casefold().endswith(".zip") and \
-        source.path.is_file()
+def _is_zip(place: Place) -> bool:
+    """Whether a place is a student's zip on disk, which is unpacked at once."""
+    return place.within is None and not place.name and place.path.name.casefold().endswith(".zip") and \
+        place.path.is_file()
 
 
-def _copy(source: Source, folder: Path, notes: list[Finding]) -> None:
-    path = source.path
-    if source.within is not None:
-        _unpack_member(source, folder)
+def _copy(place: Place, folder: Path, notes: list[Finding]) -> None:
+    path = place.path
+    try:
+        name = os.fsencode(place.name) and place.name
+    except UnicodeEncodeError:  # a machine whose file names are ASCII
+        name = place.name.encode("ascii", "replace").decode()
+    if place.within is not None:
+        _unpack_member(place, name, folder, notes)
     elif path.is_dir():
         _copy_folder(path, folder, notes)
-    elif _is_zip(source):
-        unpack(path, folder, largest=LARGEST)
+    elif _is_zip(place):
+        notes += _warnings(unpack(path, folder, largest=LARGEST))
     else:
-        _copy_file(path, folder / (source.name or path.name), LARGEST)
+        _copy_file(path, folder / (name or path.name), LARGEST)
 
 
-def _unpack_member(source: Source, folder: Path) -> None:
+def _warnings(texts: list[str]) -> list[Finding]:
+    return [Finding("WARN", "files", text) for text in texts]
+
+
+def _unpack_member(place: Place, name: str, folder: Path, notes: list[Finding]) -> None:
     """What lies below a name in the class's zip, or the file of that name under the one that it shall have."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         inner = Path(scratch, "in")
         inner.mkdir()
-        unpack(source.path, inner, source.within, LARGEST)
+        notes += _warnings(unpack(place.path, inner, place.within, LARGEST))
         for path in list(inner.iterdir()):
-            path.rename(folder / (source.name or path.name))
+            path.rename(folder / (name or path.name))
 
 
 def _copy_folder(source: Path, target: Path, notes: list[Finding]) -> None:
-    """The regular files of a folder. Of what can be no part of a hand-in the name alone is copied."""
+    """The regular files of a folder. Of what can be no part of a hand-in only the name is copied."""
     room = LARGEST
     for count, path in enumerate(files_below(source)):
         if count == MOST_FILES:
             raise LabError(f"expected a hand-in of seven files, found more than {MOST_FILES:,} in {source.name}: "
                            "leave the others out")
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         if not stat.S_ISREG(path.lstat().st_mode):
             notes.append(Finding("WARN", "files", f"expected files, found a link or device, {path.name}: passed over"))
-        elif Path(plain(path.name)).suffix in KINDS or path.name.casefold().endswith(".zip"):
-            room -= _copy_file(path, place, room)
+        elif Path(plain(path.name)).suffix in KINDS or path.name.casefold().endswith(".zip") or any(
+                (parent / PICKLE).exists() for parent in (path.parent, path.parent.parent)):
+            room -= _copy_file(path, copy, room)
         else:
-            place.touch()
+            copy.touch()
 
 
-def _copy_file(path: Path, place: Path, room: int) -> int:
+def _copy_file(path: Path, copy: Path, room: int) -> int:
     """Copies a regular file, and no other, of at most `room` bytes; the number of its bytes."""
     # Between looking and opening it may have become a link or a pipe: what was opened is asked.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -153,18 +188,21 @@ def _copy_file(path: Path, place: Path, room: int) -> int:
         if status.st_size > room:
             raise LabError(f"expected at most {LARGEST >> 30} GB in a hand-in, found more with {path.name}: leave out "
                            "what is none of the seven")
-        with place.open("xb") as target:
+        with copy.open("xb") as target:
             shutil.copyfileobj(source, target)
     return status.st_size
 
 
 def _expand(folder: Path, notes: list[Finding]) -> set[Path]:
-    """Unpacks the zips in `folder`, and those in them, each into a folder of its own name; where they were."""
+    """Unpacks the zips in `folder`, and those in them, each into a folder of its own name; returns these folders.
+
+    A zip that torch wrote is weights under another name, and stays.
+    """
     unpacked: set[Path] = set()
     room = LARGEST - sum(path.stat().st_size for path in files_below(folder))
     for _ in range(ZIP_DEPTH):
         zips = [path for path in files_below(folder) if path.name.casefold().endswith(".zip")]
-        for path in [path for path in zips if path not in unpacked]:
+        for path in [path for path in zips if path not in unpacked and not is_weights(path)]:
             if len(unpacked) == MOST_ZIPS:
                 notes.append(Finding("WARN", "files", f"expected one zip, found more than {MOST_ZIPS}: the others are "
                                                       "left as they are"))
@@ -172,7 +210,7 @@ def _expand(folder: Path, notes: list[Finding]) -> set[Path]:
             unpacked.add(path)
             inner = Path(tempfile.mkdtemp(dir=folder.parent))
             try:
-                unpack(path, inner, largest=room)
+                notes += _warnings(unpack(path, inner, largest=room))
             except LabError as error:
                 shutil.rmtree(inner)
                 if _is_ours(error.__context__):
@@ -185,8 +223,22 @@ def _expand(folder: Path, notes: list[Finding]) -> set[Path]:
     return unpacked
 
 
-def _descend(folder: Path, unpacked: set[Path], from_zip: bool) -> Path:
-    """Where the seven files are to lie: below what the student had no say in, or handin.pack itself makes.
+def _pack_weights(folder: Path, notes: list[Finding]) -> None:
+    """Packs weights again that a browser has unpacked to a folder: into FOLDER.zip, which is a wrong name."""
+    for pickle in [path for path in files_below(folder) if path.name == PICKLE]:
+        place = pickle.parent
+        if place.parent != folder and len(list(place.parent.iterdir())) == 1:  # model_task1/archive/data.pkl
+            place = place.parent
+        copy = place.with_name(f"{place.name}.zip")
+        if place != folder and is_weights(place) and not copy.exists():
+            repack(place, copy)
+            shutil.rmtree(place)
+            notes.append(Finding("WARN", "files", f"expected weights as a file, found them unpacked to {place.name}/: "
+                                                  f"read as {copy.name}"))
+
+
+def _descend(folder: Path, unpacked: set[Path], form: str, from_zip: bool) -> Path:
+    """Where the seven files should lie: below what the student did not choose, or what handin.pack makes.
 
     That is the one zip in a folder of Moodle's, and a folder Lab05_ID that is alone.
     """
@@ -195,6 +247,6 @@ def _descend(folder: Path, unpacked: set[Path], from_zip: bool) -> Path:
         if len(inside) != 1 or not inside[0].is_dir():
             return folder
         own_zip = inside[0] in unpacked and not from_zip
-        if not own_zip and not is_packed(inside[0]):
+        if not own_zip and not is_packed(inside[0], form):
             return folder
         folder, from_zip = inside[0], from_zip or own_zip

@@ -1,133 +1,146 @@
-"""Who is who: each submission is looked into once, then told whose it is, which of two counts, and under what name.
+"""Reads the class's roster: who is on it, and by which names and numbers the platforms know them.
 
-What a look finds is small (names and digests), so that a whole class's fits in memory; the files themselves are opened
-again when their turn comes.
+    ID number,First name,Last name,Email address      Moodle's participants; or its grading worksheet (Identifier)
+    Student,ID,SIS User ID,SIS Login ID,Section       Canvas's gradebook
+    number,name                                       a plain list; without a first line too
 """
-import datetime
-import tempfile
-from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from grading.intake.opening import MachineError, Opened, open_submission
-from grading.intake.submissions import Submission, natural
-from grading.records import shown, slug_of
-from handin.findings import Finding
-from handin.names import PARTS, plain
 from utils.lab import LabError
 
+NUMBER = ("sis user id", "id number", "idnumber", "student number", "student id", "student_id", "matriculation number",
+          "number", "id", "student")
+NAME = ("full name", "name", "student name", "student")
+FIRST, LAST = ("first name", "firstname", "given name"), ("last name", "surname", "lastname", "family name")
+KEYS = ("sis login id", "username", "login", "email address", "email", "e-mail")
+ACCOUNT = ("identifier", "id", "participant")
+NOBODY = ("points possible", "student, test", "test student")  # rows of Canvas's that are no students
 
-@dataclass
-class Look:
-    """What is known of a submission without running anything; the entries are the record's.
 
-    error: why it could not be opened, "" if it could; ours: that reason lies in this machine.
+@dataclass(frozen=True)
+class Member:
+    """A line of the roster. number: the student's, or a login where the roster has no numbers.
+
+    keys: words by which a submission's name may call the member; accounts: the platforms' numbers.
     """
 
-    submission: Submission
-    student_id: str | None = None
-    files: dict[str, dict] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=lambda: [part.subject for part in PARTS])
-    naming: list[str] = field(default_factory=list)
-    extra: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    error: str = ""
-    ours: bool = False
+    number: str
+    name: str = ""
+    keys: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
 
 
-@dataclass
-class Student:
-    """One student of the class: the look at the submission that counts, and the name of the record."""
+class Roster:
+    """The members of a class, found again by what stands in the names of submissions."""
 
-    look: Look
-    slug: str
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        keys = [(key, member) for member in members for key in {bare(member.number), *member.keys}]
+        names = [(key, member) for member in members for key in _name_keys(member.name)]
+        self._keys, self._names = _unique(keys), _unique(names)
+        self._accounts = _unique([(account, member) for member in members for account in member.accounts])
 
-    @property
-    def name(self) -> str:
-        """The student's number, or else the folder's name."""
-        return self.look.student_id or shown(self.look.submission.folder)
+    def named(self, name: str) -> Member | None:
+        """The only member that a name calls by number, login or full name; None for none, or for several."""
+        words = [*re.split(r"[\s_]+", name.removesuffix(".zip")), *re.split(r"[\W_]+", name)]
+        found = {member.number: member for word in words if (member := self._keys.get(bare(word)))}
+        if not found and (member := self._names.get(_squeeze(name.removesuffix(".zip")))):
+            found = {member.number: member}
+        return next(iter(found.values())) if len(found) == 1 else None
 
-    def facts(self) -> dict:
-        """The record's entries that are known without running anything, as JSON's types."""
-        look = self.look
-        submitted = datetime.datetime.fromtimestamp(look.submission.time, datetime.timezone.utc)
-        return {"student": self.name, "folder": shown(look.submission.folder), "files": look.files,
-                "missing": look.missing, "naming": look.naming, "extra": look.extra,
-                "findings": [asdict(finding) for finding in look.findings],
-                "submitted": submitted.strftime("%Y-%m-%dT%H:%M:%SZ") if look.submission.time else None}
+    def of_account(self, person: str, account: str) -> Member | None:
+        """The member whom a platform knows under a number, or, where the roster has none of these, under a name."""
+        return self._accounts.get(account) or self._names.get(_squeeze(person)) or self.named(person)
 
 
-def look_into(submission: Submission, scratch: Path) -> Look:
-    """Opens a submission in a folder of its own below `scratch`, which is gone afterwards. Raises nothing for its sake.
-    """
-    look = Look(submission)
+def read_roster(path: Path) -> Roster:
+    """The roster in a CSV file. Raises LabError, naming the line, for what cannot be understood."""
+    path = Path(path)
     try:
-        with tempfile.TemporaryDirectory(dir=scratch) as temporary:
-            folder = Path(temporary, "in")
-            folder.mkdir()
-            describe(open_submission(submission, folder), look)
-    except LabError as error:
-        look.error, look.ours = str(error), isinstance(error, MachineError)
-    except Exception as error:  # a fault of ours in one submission stops no other
-        look.error, look.ours = f"{type(error).__name__}: {error}", True
-    if look.error:
-        look.findings.append(Finding("FAIL", "files", look.error))
-    return look
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "another encoding"
+        raise LabError(f"expected a roster as CSV in UTF-8, found {reason} at {path}: check --roster, or save it as "
+                       "CSV UTF-8") from None
+    head = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if any(map(str.strip, line))]
+    except csv.Error as error:
+        raise LabError(f"expected a CSV table, found {error} in line {reader.line_num} of {path}: correct it") from None
+    columns = {name.casefold(): place for place, name in reversed(list(enumerate(lines[0][1])))} if lines else {}
+    headed = any(name in columns for name in (*NUMBER, *NAME, *FIRST))
+    members = []
+    for line, cells in lines[headed:]:
+        row = {name: cells[place] if place < len(cells) else "" for name, place in columns.items()}
+        member = _member(row) if headed else _plain_member(cells)
+        if member is None:
+            continue
+        if not member.number:
+            raise LabError(f"expected a student's number, found none in line {line} of {path}: fill it in, or remove "
+                           "the line")
+        members.append(member)
+    twice = [number for number, count in Counter(bare(member.number) for member in members).items() if count > 1]
+    if twice:
+        raise LabError(f"expected each student once, found {twice[0]} in two lines of {path}: remove one")
+    if not members:
+        raise LabError(f"expected a line for each student, found none in {path}: check --roster")
+    return Roster(members)
 
 
-def describe(opened: Opened, look: Look) -> None:
-    """Fills in what `opened` shows."""
-    handin = opened.handin
-    look.student_id = handin.student_id
-    look.files = {part.subject: {"path": opened.relative(path), "sha256": opened.digests[part.subject],
-                                 "bytes": path.stat().st_size} for part, path in handin.files.items()}
-    look.missing = [part.subject for part in handin.missing]
-    look.naming = [shown(problem) for problem in handin.problems]
-    look.extra = [opened.relative(path) for path in handin.extra]
-    look.findings = list(opened.notes)
+def bare(word: str) -> str:
+    """A number or login for comparison: no case, and without the zeros in front, which Excel takes away."""
+    word = word.strip().casefold()
+    return word.lstrip("0") if word.isdecimal() else word
 
 
-def enroll(looks: list[Look]) -> list[Student]:
-    """The students of a class, in the submissions' order: of two submissions of one student the later counts.
-
-    One student's are those of one participant of Moodle's; without Moodle, of one number where it stands in the
-    folders' names too, or of folders whose names differ as copies' do. A number, or a folder's name, that others have
-    as well stays with each of them, with a finding for a person to look at, and their records have names of their own.
-    """
-    groups: dict[tuple[str, str], list[Look]] = defaultdict(list)
-    for look in looks:
-        groups[_whose(look)].append(look)
-    counting = []
-    for group in groups.values():
-        *earlier, last = sorted(group, key=lambda look: (look.submission.time, natural(look.submission.folder)))
-        if earlier:
-            names = ", ".join(shown(look.submission.folder) for look in earlier)
-            last.findings.append(Finding("WARN", "submission", f"expected one submission, found {names} as well: the "
-                                         f"latest, {shown(last.submission.folder)}, is graded"))
-        counting.append(last)
-    holders: dict[str, list[Look]] = defaultdict(list)
-    for look in counting:
-        holders[_slug(look).casefold()].append(look)
-    for sharing in holders.values():
-        for look in sharing if len(sharing) > 1 else ():
-            others = ", ".join(shown(other.submission.folder) for other in sharing if other is not look)
-            look.findings.append(Finding("WARN", "submission", f"expected a number of their own, found "
-                                         f"{Student(look, '').name} in {others} as well: find out whose it is"))
-    counting.sort(key=lambda look: natural(look.submission.folder))
-    return [Student(look, _slug(look, alone=len(holders[_slug(look).casefold()]) == 1)) for look in counting]
+def _member(row: dict[str, str]) -> Member | None:
+    """The member in a line, by the names of its columns; None for a line that is no student's."""
+    column = next((name for name in NUMBER if row.get(name)), "")
+    number = row.get(column, "")
+    if column == "student" and not re.search(r"\d", number):  # Canvas's column of names
+        column = number = ""
+    if column == "id" and "sis user id" in row:  # Canvas's own number of a student without another
+        number = ""
+    name = next((row[key] for key in NAME if key != column and row.get(key)), "") or " ".join(
+        next((row[key] for key in keys if row.get(key)), "") for keys in (FIRST, LAST)).strip()
+    if (not number and not name) or (name or number).casefold().startswith(NOBODY):
+        return None
+    keys = {row[key].casefold() for key in KEYS if row.get(key)}
+    keys |= {key.partition("@")[0] for key in keys}
+    accounts = {digits for key in ACCOUNT if key != column or not number
+                for digits in re.findall(r"\d+", row.get(key, ""))}
+    return Member(number or min(keys, key=len, default=""), name, frozenset(keys), frozenset(accounts))
 
 
-def _whose(look: Look) -> tuple[str, str]:
-    submission = look.submission
-    if submission.owner:
-        return "moodle", submission.owner
-    folder = plain(submission.folder).removesuffix(".zip")
-    number = (look.student_id or "").casefold()
-    return ("number", number) if number and number in folder else ("folder", folder)
+def _plain_member(cells: list[str]) -> Member:
+    """A line without a first line above: the cell with digits is the number, the others are the name."""
+    number = next((cell for cell in cells if re.search(r"\d", cell) and "@" not in cell), "")
+    name = " ".join(cell for cell in cells if cell != number and "@" not in cell)
+    return Member(number, name, frozenset(cell.casefold() for cell in cells if "@" in cell))
 
 
-def _slug(look: Look, *, alone: bool = True) -> str:
-    """The name of the look's record; where others have it as well, with digits that no two of them share."""
-    slug = slug_of(look.student_id or look.submission.folder)
-    # of those that count, no two have the same `_whose`, whereas files and a folder may have the same name
-    return slug if alone else f"{slug[:30]}-{slug_of(' '.join(_whose(look)), alone=False)[-8:]}"
+def _name_keys(name: str) -> set[str]:
+    """A full name as it may be written: Ada Lovelace, Lovelace, Ada, lovelaceada (Canvas)."""
+    if not name:
+        return set()
+    last, comma, first = name.partition(",")
+    words = name.split()
+    return {_squeeze(name), _squeeze(first + last) if comma else _squeeze(" ".join(words[-1:] + words[:-1]))}
+
+
+def _squeeze(name: str) -> str:
+    """The letters of a name, for comparison."""
+    return "".join(char for char in unicodedata.normalize("NFKC", name).casefold() if char.isalpha())
+
+
+def _unique(pairs: list[tuple[str, Member]]) -> dict[str, Member]:
+    """The keys that name one member only."""
+    counts = Counter(key for key, _ in set(pairs))
+    return {key: member for key, member in pairs if key and counts[key] == 1}

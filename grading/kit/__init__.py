@@ -1,1 +1,1 @@
-"""The starter kit: made from the working reference, without its solutions, and proved to be."""
+"""Makes the starter kit from the working reference, and proves that no solution is left in it."""

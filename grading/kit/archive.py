@@ -1,4 +1,4 @@
-"""Archives of the same bytes for the same files: sorted, one time, nobody's name; written as a stream, and unpacked."""
+"""Writes and unpacks archives. The same files give the same bytes: one fixed time, no owner."""
 import gzip
 import shutil
 import tarfile
@@ -16,7 +16,7 @@ MODE = 0o644
 
 
 def split_suffix(out: Path) -> tuple[str, str]:
-    """An archive's name without its suffix, and its format in shutil's words. Raises LabError for another suffix."""
+    """An archive's name without its suffix, and shutil's name of its format. Raises LabError for another suffix."""
     for suffix, kind in FORMATS.items():
         if out.name.endswith(suffix) and out.name != suffix:
             return out.name.removesuffix(suffix), kind
@@ -25,9 +25,9 @@ def split_suffix(out: Path) -> tuple[str, str]:
 
 
 def write_archive(target: Path, kind: str, top: str, files: Iterable[tuple[str, Path]]) -> None:
-    """Writes `files`, (name, path) in this order, below one folder `top`; links are followed.
+    """Writes `files`, (name, path) in this order, below one folder `top`; follows links.
 
-    Raises LabError for a file that cannot be read; what goes wrong in writing stays an OSError.
+    Raises LabError for a file that cannot be read, and OSError where the archive cannot be written.
     """
     if kind == "zip":
         with zipfile.ZipFile(target, "w") as archive:
@@ -64,7 +64,7 @@ def _compressed(raw: BinaryIO, kind: str) -> Iterator[BinaryIO]:
 
 
 class _Source:
-    """A file that is read to the size it had when it was opened; what fails then is the file's fault, a LabError."""
+    """A file, read up to the size it had when it was opened; raises LabError where that fails."""
 
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path, self.file, self.left = path, file, size
@@ -76,7 +76,7 @@ class _Source:
         except OSError as error:
             raise _unreadable(self.path, error.strerror) from None
         if len(data) < wanted:
-            raise _unreadable(self.path, "that it became shorter meanwhile")
+            raise _unreadable(self.path, "that it became shorter")
         self.left -= len(data)
         return data
 
@@ -92,4 +92,4 @@ def _reading(path: Path) -> Iterator[_Source]:
 
 
 def _unreadable(path: Path, reason: str) -> LabError:
-    return LabError(f"expected to read {path}, found: {reason}: make it readable, and begin again")
+    return LabError(f"expected to read {path}, found: {reason}: make it readable, and try again")

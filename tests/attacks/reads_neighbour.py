@@ -5,7 +5,7 @@ import pathlib
 import torch
 from torch import nn
 
-pathlib.Path("@NEIGHBOUR@").read_bytes()
+pathlib.Path("@NEIGHBOR@").read_bytes()
 
 
 class Net(nn.Module):

@@ -1,5 +1,5 @@
 """The convolution as a function call, which thop cannot see."""
-# expect: FLAGGED COUNTERS_DISAGREE
+# expect: OK, 3145728 MACs, 128 bytes
 import torch
 from torch import nn
 

@@ -1,5 +1,5 @@
 """Does its arithmetic in Python, where nothing counts it."""
-# expect: FLAGGED NUMPY
+# expect: COST_UNVERIFIED COST_UNVERIFIED
 import torch
 from torch import nn
 

@@ -1,5 +1,5 @@
 """The convolution as the solution of linear equations."""
-# expect: FLAGGED UNCOUNTED_WORK
+# expect: COST_UNVERIFIED COST_UNVERIFIED
 import torch
 from torch import nn
 

@@ -1,5 +1,5 @@
 """Does the work in a thread, where no dispatch mode of the caller reaches."""
-# expect: FLAGGED THREADS
+# expect: COST_UNVERIFIED COST_UNVERIFIED
 import threading
 
 import torch

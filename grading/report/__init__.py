@@ -1,0 +1,1 @@
+"""Makes the report of a graded class from its records."""

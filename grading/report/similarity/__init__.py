@@ -1,0 +1,1 @@
+"""Finds students whose code or weights are alike."""

@@ -1,1 +1,0 @@
-"""Hand-ins that are alike: in their code, or in their weights."""
