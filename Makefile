@@ -1,58 +1,34 @@
-# make lab                                 set up, draw the sample, train both networks, score both
-# make lab DATA=/path/to/cityscapes EPOCHS=200     the same on real data
-# make test                                set up and pass the tests
-#
-# RESUME=True goes on from the last finished epoch after an interruption; without it training starts anew.
-# PYTHON=python3.12 picks the Python; VENV_FLAGS=--system-site-packages keeps a server's own torch.
-PYTHON     ?= python3
-VENV       ?= .venv
-VENV_FLAGS ?=
-DATA       ?= ./data
-EPOCHS     ?=
-RESUME     ?=
+# make help lists the targets; tasks.py holds what they do. Settings, each as NAME=VALUE behind a target:
+#   DATA=/path/to/cityscapes    images and labels (default: ./data, or drawn street scenes)
+#   EPOCHS=200                  epochs of both notebooks
+#   RESUME=True                 continue from the last finished epoch; without it training starts from scratch
+#   PYTHON=python3.12           the Python that .venv is made with
+#   VENV_FLAGS=--system-site-packages    keep a server's own torch
+#   LOCKED=1                    the very packages of requirements.lock, with their hashes
+PYTHON ?= python3
+export PYTHON VENV VENV_FLAGS LOCKED DATA EPOCHS RESUME
 
-RUN      = $(VENV)/bin/python
-SETTINGS = -p DATA "$(DATA)" $(if $(EPOCHS),-p EPOCHS "$(EPOCHS)") $(if $(RESUME),-p RESUME "$(RESUME)")
+TARGETS = setup lab test clean
+.DEFAULT_GOAL := help
 
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup:  ## make .venv with the packages (LOCKED=1: those of the lock)
+lab:    ## train both networks and score them (DATA=/path EPOCHS=200 RESUME=True)
+test:   ## run the tests
 ### BEGIN HIDDEN
-# Two files of tests at a time, which is what two cores do best; PARALLEL= runs them one by one.
-PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
+test:   ## - of one room: make test ROOM=dataset
+export ROOM
+TARGETS += lock test-long bench kit
+
+lock:       ## pin what requirements.txt installs today, with hashes (needs uv)
+test-long:  ## run the tests that take minutes each
+bench:      ## measure speed side by side (DATA=/path for real images)
+kit:        ## make the students' kit, DL_Lab5.tar
 ### END HIDDEN
-.PHONY: lab test setup clean
-.DELETE_ON_ERROR:
+clean:  ## remove runs, the drawn sample and both trained networks
 
-lab: $(VENV)/.installed
-	@$(RUN) -m dataset.dataset "$(DATA)"
-	@$(RUN) -m training.headless Lab05_segmentation_task1.ipynb $(SETTINGS)
-	@$(RUN) -m training.headless Lab05_segmentation_task2.ipynb $(SETTINGS)
-	@$(RUN) test_task1.py model_task1.pth "$(DATA)"
-	@$(RUN) test_task2.py model_task2.pth "$(DATA)"
-
-test: $(VENV)/.installed-dev
-### BEGIN HIDDEN
-	@$(RUN) -m ruff check .
-### END HIDDEN
-	@$(RUN) -m pytest $(PARALLEL)
-
-### BEGIN HIDDEN
-# make bench                               set up and measure speed (on DATA's pictures, if given)
-.PHONY: bench
-bench: $(VENV)/.installed-dev
-	@$(RUN) -m benchmarks $(if $(filter-out ./data,$(DATA)),--data "$(DATA)")
-
-### END HIDDEN
-setup: $(VENV)/.installed
-
-# A stamp is written only when the installation went through, so an interrupted one is simply done again.
-$(VENV)/.installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: expected Python 3.10 or newer, found %d.%d: pass PYTHON=python3.12, say" % sys.version_info[:2])'
-	@$(PYTHON) -m venv $(VENV_FLAGS) "$(VENV)"
-	@$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
-	@touch $@
-
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	@$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
-	@touch $@
-
-clean:
-	rm -rf runs data/sample model_task1.pth model_task2.pth
+.PHONY: help $(TARGETS)
+$(TARGETS):
+	@$(PYTHON) tasks.py $@
