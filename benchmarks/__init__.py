@@ -1,12 +1,10 @@
-"""How fast the lab is, measured side by side with what it is compared to: `python -m benchmarks`. Nobody imports it.
+"""How fast the lab is, measured beside what it is compared with: `python -m benchmarks`. Nobody imports this folder.
 
-    measure.py    interleaved rounds, CPU and wall time, goals
-    report.py     the tables, the machine, the JSON
-    setup.py      what a run works with: sizes, cores, and the process below
-    apart.py      a second process, in which the lab's settings for speed hold
-    data.py       pairs of Cityscapes' size, array files, and the naive road from a PNG to a tensor
+    measure.py    rounds, CPU and wall time, tables
+    data.py       image pairs of Cityscapes' size, stored rows, and the usual way from a PNG to a tensor
     loading.py    one sample, batches, building the cache
     metric.py     the confusion matrix, the arg-max
-    training.py   a training loop's stall, its speed on a CPU, scoring
-    gpu.py        the same on a GPU
+    training.py   training and scoring on the CPU
+    gpu.py        training on a GPU
+    classroom.py  grading a class, and what the sandbox costs
 """

@@ -1,21 +1,21 @@
-"""Grading a class: all hand-ins by `python -m grading grade`, against the two test scripts one after another."""
-import contextlib
-import io
+"""Grading a class: `python -m grading grade` beside the two test scripts, and what the sandbox costs a trial."""
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measure import Goal, Road, Table, measure, require
-from benchmarks.setup import Setup, cache_in
-from grading.grade import grade
+from benchmarks.data import Data, link
+from benchmarks.measure import NotMeasuredError, Table, Timed, require
 from grading.records import read_records
-from grading.sandbox import Level, Limits, unavailable
-from grading.trials import stage_pictures, try_task
+from grading.trial.sandbox import Level, Limits, unavailable
+from grading.trial.scoring import stage_images, try_task
 from utils.lab import HANDIN_FILES, ROOT, TASKS
+from utils.machine import available_cores
 
 TINY = '''"""A 1x1 convolution: what is measured is everything but the network."""
 import torch
@@ -27,12 +27,58 @@ def load_model(MODEL_PATH):
     model.load_state_dict(torch.load(MODEL_PATH, map_location="cpu", weights_only=True))
     return nn.Sequential(model)
 '''
+FIRST = "31355000"
+
+
+def classroom(data: Data) -> Iterator[Table]:
+    """A class graded, and what the sandbox itself costs a hand-in."""
+    if why := unavailable(Level.BUBBLEWRAP):
+        raise NotMeasuredError(f"no bubblewrap: {why}")
+    sizes, folder, scores, number = data.sizes, data.folder / "classroom", {}, itertools.count()
+    root = link(data.pairs, folder / "data", "val", sizes.scored)
+    students = make_class(folder / "class", sizes.students)
+    first = students / FIRST
+
+    def graded() -> None:
+        out = folder / f"report{next(number)}"
+        # A cache of its own, so that the images are decoded as on the first day.
+        _python(["-m", "grading", "grade", students, "--data", root, "--out", out, "--device", "cpu"],
+                out.with_suffix(".cache"))
+        scores["grade"] = next(record["tasks"]["2"]["miou"] for record in read_records(out)
+                               if record["student"] == FIRST)
+
+    def scripts() -> None:
+        for number, task in TASKS.items():
+            stdout = _python([f"test_task{number}.py", first / task.model_file, root, "--network",
+                              first / f"network_task{number}.py", "--device", "cpu"], Path(os.devnull))
+            scores["script"] = float(stdout.split("Final IoU = ")[1].split()[0])
+
+    yield Table(f"grading on {sizes.scored} images of 1024 x 2048, a tiny network for each task", "a hand-in", [
+        Timed(f"python -m grading grade, {sizes.students} hand-ins, sandboxed", graded, sizes.students),
+        Timed("test_task1.py and test_task2.py, one after another, uncached", scripts, at_least=5)],
+        "wall", available_cores(), warm=False)
+    require(abs(scores["grade"] - scores["script"]) < 1e-5, "the grader's mIoU to be the script's", str(scores))
+
+    rows = np.arange(sizes.scored) % len(data.decoded)
+    images, targets = (np.stack(part)[rows] for part in zip(*data.decoded, strict=True))
+    stage = stage_images(images, folder, b"a secret")
+    names, masks = [str(index) for index in range(len(images))], {}
+
+    def trial(level: Level) -> None:
+        record, masks[level], _ = try_task(TASKS[2], first / "network_task2.py", first / "model_task2.pth", stage,
+                                           targets, names, level, Limits())
+        require(record["state"] == "OK", "the tiny network to be scored", record["why"])
+
+    yield Table(f"one trial of task 2 on {sizes.scored} images", "a trial", [
+        Timed("floor: the same child without a sandbox", lambda: trial(Level.NONE)),
+        Timed("in bubblewrap", lambda: trial(Level.BUBBLEWRAP), at_most=1.10)], "wall", available_cores())
+    require(np.array_equal(masks[Level.NONE], masks[Level.BUBBLEWRAP]), "the same masks in and out of the sandbox")
 
 
 def make_class(folder: Path, students: int) -> Path:
     """`students` hand-ins of the tiny network for both tasks, each with weights of its own."""
     for student in range(students):
-        place = folder / f"{31355000 + student}"
+        place = folder / str(int(FIRST) + student)
         place.mkdir(parents=True)
         for template in HANDIN_FILES:
             path = place / template.format(id=place.name)
@@ -44,87 +90,6 @@ def make_class(folder: Path, students: int) -> Path:
     return folder
 
 
-def make_split(pairs: Path, root: Path, count: int) -> Path:
-    """A validation split of `count` pictures that are links to the benchmark's pairs, each pair many times."""
-    sources = sorted((pairs / "leftImg8bit").rglob("*.png"))
-    for index in range(count):
-        image = sources[index % len(sources)]
-        stem = image.name.removesuffix("_leftImg8bit.png")
-        label = next((pairs / "gtFine").rglob(f"{stem}_gtFine_labelIds.png"))
-        for kind, source, suffix in (("leftImg8bit", image, "_leftImg8bit.png"),
-                                     ("gtFine", label, "_gtFine_labelIds.png")):
-            link = root / kind / "val" / "copies" / f"copies_{index:06d}_000000{suffix}"
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(source)
-    return root
-
-
-def classroom(setup: Setup) -> list[Table]:
-    """A class graded, and what the sandbox itself costs a hand-in."""
-    sizes, folder = setup.sizes, setup.folder / "classroom"
-    data = make_split(setup.data.root, folder / "data", sizes.scored)
-    students = make_class(folder / "class", sizes.students)
-    first = students / "31355000"
-    missing = "" if unavailable(Level.BUBBLEWRAP) == "" else f"no bubblewrap: {unavailable(Level.BUBBLEWRAP)}"
-    return [_whole_class(setup, data, students, first, missing), _sandbox(setup, folder, first, missing)]
-
-
-def _whole_class(setup: Setup, data: Path, students: Path, first: Path, missing: str) -> Table:
-    sizes, reports = setup.sizes, setup.folder / "classroom" / "reports"
-    told: dict[str, float] = {}
-
-    def graded() -> None:
-        out = reports / str(len(list(reports.glob("*"))))
-        # decoded anew, as on the first day; and stderr gets a line for each hand-in
-        with cache_in(out.with_suffix(".cache")), contextlib.redirect_stderr(io.StringIO()):
-            grade(students, data, out, device="cpu", level=Level.BUBBLEWRAP)
-        told["grade"] = next(record["tasks"]["2"]["miou"] for record in read_records(out)
-                             if record["student"] == first.name)
-
-    def scripts() -> None:
-        for number in TASKS:
-            done = subprocess.run(
-                [sys.executable, str(ROOT / f"test_task{number}.py"), str(first / f"model_task{number}.pth"), str(data),
-                 "--network", str(first / f"network_task{number}.py"), "--device", "cpu"], cwd=ROOT, check=True,
-                capture_output=True, text=True, encoding="utf-8", env={**os.environ, "LAB_CACHE": os.devnull})
-            told["script"] = float(done.stdout.split("Final IoU = ")[1].split()[0])
-
-    reports.mkdir(parents=True)
-    roads = [Road(f"python -m grading grade, {sizes.students} hand-ins, sandboxed", graded, sizes.students,
-                  missing=missing),
-             Road("test_task1.py and test_task2.py, one after another, uncached", scripts, 1,
-                  Goal(at_least=5, by="wall"))]
-    if not missing and sizes.rounds > 1:
-        for road in roads:
-            road.run()
-    table = measure("classroom", f"grading on {sizes.scored} pictures of 1024 x 2048, a tiny network for each task, "
-                    f"{setup.all}, wall time", "a hand-in", roads, max(1, sizes.rounds // 3))
-    require(bool(missing) or abs(told["grade"] - told["script"]) < 1e-5, "the grader's mIoU to be the script's",
-            f"{told.get('grade')} and {told.get('script')}")
-    return table
-
-
-def _sandbox(setup: Setup, folder: Path, first: Path, missing: str) -> Table:
-    sizes = setup.sizes
-    images, targets = (np.stack(part) for part in zip(*setup.data.decoded, strict=True))
-    repeat = -(-sizes.scored // len(images))
-    images, targets = (np.concatenate([part] * repeat)[:sizes.scored] for part in (images, targets))
-    (folder / "staged").mkdir()
-    stage = stage_pictures(images, folder / "staged", b"a secret")
-    names, masks = [str(index) for index in range(len(images))], {}
-
-    def trial(level: Level) -> None:
-        record, masks[level] = try_task(TASKS[2], first / "network_task2.py", first / "model_task2.pth", stage, targets,
-                                        names, level, Limits())
-        require(record["state"] == "OK", "the tiny network to be scored", record["why"])
-
-    roads = [Road(level.value, lambda level=level: trial(level), 1, goal, missing=missing) for level, goal in (
-        (Level.NONE, None), (Level.BUBBLEWRAP, Goal(at_most=1.10, by="wall")))]
-    if not missing and sizes.rounds > 1:
-        for road in roads:
-            road.run()
-    table = measure("classroom", f"one trial of task 2 on {sizes.scored} pictures, wall time", "a trial", roads,
-                    2 * sizes.rounds if sizes.rounds > 1 else 1)
-    require(bool(missing) or np.array_equal(masks[Level.NONE], masks[Level.BUBBLEWRAP]),
-            "the same masks in and out of the sandbox")
-    return table
+def _python(arguments: list, cache: Path) -> str:
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, check=True, capture_output=True, text=True,
+                          encoding="utf-8", env={**os.environ, "LAB_CACHE": str(cache)}).stdout

@@ -1,148 +1,131 @@
-"""Competitors measured in turns within one run, so that whatever slows the machine down slows all of them.
-
-The figure to rely on is CPU time (all threads of the process, and its worker processes once they have ended): other
-users of the machine do not count in it. Wall time stands beside it.
-"""
-import itertools
+"""Measures competitors in turns within one run, so that whatever slows the machine down slows all of them."""
+import contextlib
+import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+import torch
 from tqdm import tqdm
 
 from utils.lab import LabError
+from utils.machine import available_cores
+from utils.tables import aligned
 from utils.terminal import bar_stream
 
 try:
     import resource
-except ImportError:  # Windows, where worker processes are not counted
+except ImportError:  # Windows, where child processes are not counted
     resource = None
 
 
-class Cost(NamedTuple):
-    """Seconds of CPU and of wall time."""
-
-    cpu: float
-    wall: float
-
-    def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(self.cpu - other.cpu, self.wall - other.wall)
+class NotMeasuredError(Exception):
+    """Says why a benchmark cannot run on this machine."""
 
 
-def now() -> Cost:
-    """The clocks; only differences mean something."""
+def cpu_seconds() -> float:
+    """CPU time of this process's threads and of its child processes that have ended: other users do not count in it."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN) if resource else None
-    ended = children.ru_utime + children.ru_stime if children else 0.0
-    return Cost(time.process_time() + ended, time.perf_counter())
+    return time.process_time() + (children.ru_utime + children.ru_stime if children else 0.0)
 
 
-@dataclass(frozen=True)
-class Goal:
-    """What a row's ratio must be, at least or at most, in CPU or in wall time."""
-
-    at_least: float | None = None
-    at_most: float | None = None
-    by: str = "cpu"
-
-    def met(self, ratio: Cost) -> bool:
-        value = getattr(ratio, self.by)
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most
-
-    def __str__(self) -> str:
-        bound = f">= {self.at_least:,g}" if self.at_least is not None else f"<= {self.at_most:,g}"
-        return f"{bound} {self.by}"
-
-
-@dataclass(frozen=True)
-class Road:
-    """One competitor. `run` does `units` of the table's unit; if it returns a Cost, that is what it took.
-
-    missing: why it cannot be measured here; `run` is then not called.
-    """
-
-    name: str
-    run: Callable[[], object] | None = None
-    units: int = 1
-    goal: Goal | None = None
-    note: str = ""
-    missing: str = ""
+CLOCKS = {"cpu": cpu_seconds, "wall": time.perf_counter}
 
 
 @dataclass
-class Row:
-    """A road and what one unit of it cost in each round."""
+class Timed:
+    """One competitor: each call of `run` does `units` of the table's unit; seconds for one unit in each round.
 
-    road: Road
-    costs: list[Cost] = field(default_factory=list)
-    note: str = ""
+    at_least, at_most: the goal, for how many times the first row's seconds this one takes.
+    """
 
-    @property
-    def median(self) -> Cost:
-        return Cost(*(statistics.median(values) for values in zip(*self.costs, strict=True)))
-
-    @property
-    def spread(self) -> float:
-        """Half of the span of the rounds' CPU times, as a share of their median."""
-        values = [cost.cpu for cost in self.costs]
-        return (max(values) - min(values)) / 2 / self.median.cpu if self.median.cpu else 0.0
+    name: str
+    run: Callable[[], object]
+    units: int = 1
+    at_least: float | None = None
+    at_most: float | None = None
+    seconds: list[float] = field(default_factory=list)
 
 
 @dataclass
 class Table:
-    """Rows, and the one that all are compared with: a row's ratio is how many times the reference's cost it takes."""
+    """Rows that do the same work; the first is the one that all are compared with.
 
-    name: str
+    clock: one of CLOCKS. cores: how many this process and its children may use. warm: whether every row runs once
+    before the first round.
+    """
+
     title: str
     unit: str
-    rows: list[Row]
+    rows: list[Timed]
+    clock: str = "cpu"
+    cores: int = 1
+    warm: bool = True
 
-    @property
-    def reference(self) -> Row:
-        return self.rows[0]
+    def measure(self, rounds: int) -> "Table":
+        """Runs every row once in each round, every other round in reverse order."""
+        order = [row for number in range(rounds) for row in self.rows[::-1 if number % 2 else 1]]
+        with hold(self.cores):
+            for row in self.rows if self.warm else ():
+                row.run()
+            for row in tqdm(order, self.title.split(",")[0], leave=False, file=bar_stream()):
+                started = CLOCKS[self.clock]()
+                row.run()
+                row.seconds.append((CLOCKS[self.clock]() - started) / row.units)
+        return self
 
-    def ratio(self, row: Row) -> Cost | None:
-        if row.road.missing or self.reference.road.missing:
-            return None
-        return Cost(*(value / base if base else float("nan")
-                      for value, base in zip(row.median, self.reference.median, strict=True)))
+    def content(self) -> list[dict]:
+        """The rows for a JSON file: median, half of the rounds' span over it, ratio to the first row, goal, rounds."""
+        rows, base = [], statistics.median(self.rows[0].seconds)
+        for row in self.rows:
+            median = statistics.median(row.seconds)
+            ratio, goal, verdict = median / base, "", ""
+            if row.at_least or row.at_most:
+                goal = f">= {row.at_least:,g}" if row.at_least else f"<= {row.at_most:,g}"
+                verdict = "met" if (ratio >= row.at_least if row.at_least else ratio <= row.at_most) else "MISSED"
+            span = max(row.seconds) - min(row.seconds)
+            rows.append({"name": row.name, "seconds": median, "spread": span / 2 / median, "ratio": ratio, "goal": goal,
+                         "verdict": verdict, "rounds": row.seconds})
+        return rows
 
-    def verdict(self, row: Row) -> str:
-        """met, MISSED or not measured; empty for a row without a goal."""
-        if row.road.goal is None:
-            return ""
-        ratio = self.ratio(row)
-        if ratio is None:
-            return "not measured"
-        return "met" if row.road.goal.met(ratio) else "MISSED"
-
-    def row(self, name: str) -> Row:
-        return next(row for row in self.rows if row.road.name == name)
+    def __str__(self) -> str:
+        cells = [("", "ms", "+-", "ratio", "goal", "")]
+        cells += [(row["name"], _figure(1e3 * row["seconds"]), f"{100 * row['spread']:.0f} %", _figure(row["ratio"]),
+                   row["goal"], row["verdict"]) for row in self.content()]
+        lines = [f"  {line}" for line in aligned(cells, left=(0, 4, 5))]
+        return "\n".join([f"{self.title} ({self.clock} time, {self.unit})", *lines])
 
 
-def measure(name: str, title: str, unit: str, roads: Sequence[Road], rounds: int,
-            clock: Callable[[], Cost] = now) -> Table:
-    """Runs all roads once in each round, every other round in reverse order; the first is what they are compared with.
-
-    Nothing is warmed up here: most often the check that competitors agree comes first, and has run each of them.
-    """
-    rows = [Row(road, note=road.note) for road in roads]
-    present = [row for row in rows if not row.road.missing]
-    order = itertools.chain.from_iterable(present[::-1] if number % 2 else present for number in range(rounds))
-    with tqdm(order, desc=name, total=rounds * len(present), leave=False, file=bar_stream(),
-              disable=not present) as turns:
-        for row in turns:
-            started = clock()
-            cost = row.road.run()
-            taken = clock() - started
-            if isinstance(cost, Cost):
-                taken = cost
-            row.costs.append(Cost(*(value / row.road.units for value in taken)))
-    return Table(name, title, unit, rows)
+@contextlib.contextmanager
+def hold(cores: int) -> Iterator[None]:
+    """Keeps this process, and what it starts meanwhile, to the last `cores` of the cores that it may use."""
+    threads, allowed = torch.get_num_threads(), None
+    if hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, sorted(allowed)[-cores:])
+    torch.set_num_threads(min(cores, available_cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if allowed:
+            os.sched_setaffinity(0, allowed)
 
 
 def require(agree: bool, what: str, found: str = "others") -> None:
-    """Raises LabError unless the competitors `agree`: being faster at something else is no gain."""
+    """Raises LabError unless the competitors agree: being faster at something else is no gain."""
     if not agree:
         raise LabError(f"expected {what}, found {found}: nothing is measured until these competitors agree")
+
+
+def exhaust(items: Iterable) -> None:
+    for _ in items:
+        pass
+
+
+def _figure(value: float) -> str:
+    """Three significant digits or more."""
+    if value < 0.1:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"

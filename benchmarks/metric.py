@@ -1,105 +1,72 @@
-"""The confusion matrix and the arg-max, against what is commonly used for them."""
-import importlib.util
+"""The confusion matrix and the arg-max, beside what is commonly used for them."""
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Goal, Road, Table, measure, require
-from benchmarks.setup import Setup, hold
+from benchmarks.data import Data
+from benchmarks.measure import NotMeasuredError, Table, Timed, require
 from utils.evaluation import arg_max
 from utils.lab import INPUT_SIZE, NUM_CLASSES
 from utils.metric import ConfusionMatrix
 
-TYPES = {"uint8": torch.uint8, "int64": torch.int64}
+
+def matrix(data: Data) -> Iterator[Table]:
+    """One batch's confusion matrix: the lab's from bytes and the others' from int64, then all from int64."""
+    target, pred = images(data)
+    expected = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+    np.add.at(expected, (target.numpy().ravel(), pred.numpy().ravel()), 1)
+    for kind, goals in ((torch.uint8, (20, 2, 60)), (torch.int64, (None, None, None))):
+        rows = [Timed(f"utils.metric, {str(kind).removeprefix('torch.')}", own(target.to(kind), pred.to(kind)))]
+        rows += [Timed(f"{name}, int64", run, at_least=goal)
+                 for (name, run), goal in zip(others(target.long(), pred.long()).items(), goals, strict=True)]
+        for row in rows:
+            require(np.array_equal(row.run(), expected), f"the exact confusion matrix from {row.name}")
+        rows.insert(1, Timed("floor: reading both (amax)", lambda: (target.amax(), pred.amax())))
+        yield Table(f"confusion matrix of {tuple(target.shape)} pixels, one core", "a batch", rows)
 
 
-def matrix(setup: Setup) -> list[Table]:
-    """One batch's confusion matrix. The goals are for stored bytes against the others' int64; like for like follows."""
-    target, pred = _pictures(setup)
-    inputs = {name: (target.to(kind), pred.to(kind)) for name, kind in TYPES.items()}
-    title = f"confusion matrix of {len(target)} x {INPUT_SIZE[0]} x {INPUT_SIZE[1]} pixels, one core"
-    with hold(setup.one):
-        others = {name: _competitors(name, *pair) for name, pair in inputs.items()}
-        own = {name: _own(name, *pair) for name, pair in inputs.items()}
-        loop = _own("int64 target, uint8 pred, as the lab's loops have them", target.long(), pred)
-        expected = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
-        np.add.at(expected, (target.numpy().ravel(), pred.numpy().ravel()), 1)
-        for road in [loop, *(road for kind in TYPES for road in (own[kind], *others[kind]))]:
-            if not road.missing:
-                require(np.array_equal(road.run(), expected), f"the exact confusion matrix from {road.name}")
-        goals = (Goal(at_least=20), Goal(at_least=2), Goal(at_least=60))
-        judged = [Road(road.name, road.run, road.units, goal, road.note, road.missing)
-                  for road, goal in zip(others["int64"], goals, strict=True)]
-        return [
-            measure("matrix", title, "a batch",
-                    [own["uint8"], loop, *judged, *others["uint8"], _floor(*inputs["uint8"])], 3 * setup.sizes.rounds),
-            measure("matrix", title + ", all given int64", "a batch",
-                    [own["int64"], *others["int64"], _floor(*inputs["int64"])], 3 * setup.sizes.rounds)]
+def argmax(data: Data) -> Iterator[Table]:
+    """The most likely class of each pixel, for logits as torch lays them out."""
+    shape = (data.sizes.batch, NUM_CLASSES, *INPUT_SIZE)
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    ties = logits.round()  # a few whole numbers: nearly every pixel has a tie
+    for name, pred in (("arg_max", arg_max(ties)), ("max(1)", ties.max(1).indices), ("argmax(1)", ties.argmax(1))):
+        require(np.array_equal(pred.numpy(), ties.numpy().argmax(1)), f"{name} to break ties as numpy does")
+    yield Table(f"classes of logits {shape}, one core", "a batch", [
+        Timed("utils.evaluation.arg_max", lambda: arg_max(logits)),
+        Timed("floor: reading the logits (amax of all)", lambda: logits.amax()),
+        Timed("max(1).indices", lambda: logits.max(1).indices),
+        Timed("argmax(1)", lambda: logits.argmax(1), at_least=4)])
 
 
-def argmax(setup: Setup) -> list[Table]:
-    """The most likely class of each pixel, for logits as torch lays them out and as the lab's networks do."""
-    n = setup.sizes.batch
-    logits = torch.randn(n, NUM_CLASSES, *INPUT_SIZE, generator=torch.Generator().manual_seed(0))
-    tables = []
-    for layout, goal in ((torch.contiguous_format, Goal(at_least=4)), (torch.channels_last, None)):
-        kind = "channels_last" if layout == torch.channels_last else "contiguous"
-        values = logits.contiguous(memory_format=layout)
-        ties = values.round()  # a few whole numbers: nearly every pixel has a tie
-        with hold(setup.one):
-            for name, pred in (("arg_max", arg_max(ties)), ("max(1).indices", ties.max(1).indices)):
-                require(torch.equal(pred.long(), ties.argmax(1)), f"{name} to break ties as argmax(1) does")
-                require(np.array_equal(pred.numpy(), ties.numpy().argmax(1)), f"{name} to break ties as numpy does")
-            roads = [Road("utils.evaluation.arg_max", lambda values=values: arg_max(values)),
-                     Road("max(1).indices", lambda values=values: values.max(1).indices),
-                     Road("argmax(1)", lambda values=values: values.argmax(1), goal=goal),
-                     Road("floor: reading the logits (amax of all)", lambda values=values: values.amax())]
-            tables.append(measure("argmax", f"classes of logits {n} x {NUM_CLASSES} x {INPUT_SIZE[0]} x "
-                                  f"{INPUT_SIZE[1]}, {kind}, one core", "a batch", roads, setup.sizes.rounds))
-    return tables
-
-
-def _pictures(setup: Setup) -> tuple[Tensor, Tensor]:
-    """Targets and predictions, uint8 (N, 256, 512): labels, and the same labels shifted, with one pixel in 50 wrong."""
-    target = torch.from_numpy(np.array(setup.data.stored().arrays[1][:setup.sizes.batch]))
+def images(data: Data) -> tuple[Tensor, Tensor]:
+    """Targets and predictions, uint8 (N, 256, 512): labels, and the same shifted with one pixel in 50 wrong."""
+    target = torch.from_numpy(np.array(data.rows().arrays[1][:data.sizes.batch]))
     generator = torch.Generator().manual_seed(0)
     wrong = torch.rand(target.shape, generator=generator) < 0.02
     noise = torch.randint(NUM_CLASSES, target.shape, dtype=torch.uint8, generator=generator)
     return target, torch.where(wrong, noise, target.roll((2, 3), (1, 2)))
 
 
-def _own(kind: str, target: Tensor, pred: Tensor) -> Road:
+def own(target: Tensor, pred: Tensor) -> Callable[[], np.ndarray]:
     def run() -> np.ndarray:
         metric = ConfusionMatrix()
         metric.update(target, pred)
         return metric.counts
-    return Road(f"utils.metric, {kind}", run)
+    return run
 
 
-def _competitors(kind: str, target: Tensor, pred: Tensor) -> list[Road]:
+def others(target: Tensor, pred: Tensor) -> dict[str, Callable[[], np.ndarray]]:
     """torchmetrics' as it comes and unvalidated, and scikit-learn's; each returns its matrix."""
-    roads = []
-    for name, options in (("default", {}), ("validate_args=False", {"validate_args": False})):
-        name = f"torchmetrics, {name}, {kind}"
-        if not importlib.util.find_spec("torchmetrics"):
-            roads.append(Road(name, missing="pip install torchmetrics"))
-            continue
-        from torchmetrics.classification import MulticlassConfusionMatrix
-
-        def run(metric: object = MulticlassConfusionMatrix(NUM_CLASSES, **options)) -> np.ndarray:
-            metric.reset()
-            metric.update(pred, target)
-            return metric.confmat.numpy()
-        roads.append(Road(name, run))
-    name = f"sklearn.metrics.confusion_matrix, {kind}"
-    if not importlib.util.find_spec("sklearn"):
-        return [*roads, Road(name, missing="pip install scikit-learn")]
-    from sklearn.metrics import confusion_matrix
-
+    try:
+        from sklearn.metrics import confusion_matrix
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+    except ImportError as error:
+        raise NotMeasuredError(f"no {error.name}: pip install -r requirements-dev.txt") from None
     flat = target.numpy().ravel(), pred.numpy().ravel()
-    return [*roads, Road(name, lambda: confusion_matrix(*flat, labels=range(NUM_CLASSES)))]
-
-
-def _floor(target: Tensor, pred: Tensor) -> Road:
-    return Road("floor: reading both (amax)", lambda: (target.amax(), pred.amax()))
+    return {"torchmetrics": lambda: multiclass_confusion_matrix(pred, target, NUM_CLASSES).numpy(),
+            "torchmetrics, validate_args=False": lambda: multiclass_confusion_matrix(
+                pred, target, NUM_CLASSES, validate_args=False).numpy(),
+            "sklearn.metrics.confusion_matrix": lambda: confusion_matrix(*flat, labels=range(NUM_CLASSES))}

@@ -1,272 +1,203 @@
-"""A training loop on the CPU: what waiting for data costs, how it compares with a plain hand-out's; and scoring."""
+"""Training and scoring on the CPU: what waiting for data costs, and the lab's loop beside a hand-out's."""
 import contextlib
-import dataclasses
 import functools
 import io
 import itertools
 import multiprocessing
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.data import Naive, Rows
-from benchmarks.loops import Handout, Notebook, class_weights_of
-from benchmarks.measure import Goal, Road, Table, measure, require
-from benchmarks.setup import Setup, Sizes, hold
+from benchmarks.data import Data, Rows, Usual
+from benchmarks.measure import Table, Timed, hold, require
 from dataset.augment import Augment
 from dataset.batches import Batches
-from dataset.reader import Pair
-from network.network import UNet
 from network2.network import LowComplexityNet
-from training.step import speed_up
-from utils.evaluation import evaluate
-from utils.metric import ConfusionMatrix
+from training.losses import class_shares, class_weights, thin
+from training.step import prepare, speed_up
+from utils.evaluation import arg_max, evaluate
+from utils.lab import IGNORE, NUM_CLASSES
+from utils.machine import available_cores, synchronize
+from utils.metric import AverageMeter, ConfusionMatrix
 
 CPU = torch.device("cpu")
-AUGMENT = dict(flip=0.5, crop=0.2, scale=(0.75, 1.75), rotate=3, color=0.2)  # the notebooks' settings
+AUGMENT = Augment(flip=0.5, crop=0.2, scale=(0.75, 1.75), rotate=3, color=0.2)  # the notebooks' settings
 WORKERS = 2
+LEARNING_RATE, STEPS = 1e-3, 1_000_000  # the schedule's steps: more than are ever made
+
+
+class Loop:
+    """The training loop of the notebooks: 16 bits on a GPU, channels_last, and nothing fetched from the device."""
+
+    memory, precision, fused = torch.channels_last, "auto", True
+
+    def __init__(self, network: nn.Module, rows: Rows, device: torch.device = CPU) -> None:
+        self.device = device
+        self.network = network.to(device, memory_format=self.memory)
+        self.model = prepare(network, device, self.precision) if self.memory is torch.channels_last else network
+        weights = class_weights(class_shares(rows.arrays[1][:8])).to(device)
+        self.criterion = nn.CrossEntropyLoss(weight=weights, ignore_index=IGNORE)
+        self.optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-4, fused=self.fused)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, LEARNING_RATE, STEPS, pct_start=0.1)
+
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, np.ndarray]:
+        """The mean loss and the confusion matrix, once the device has done all that was queued."""
+        metric, mean = ConfusionMatrix(), AverageMeter()
+        self.model.train()
+        for data, target in batches:
+            self.optimizer.zero_grad(set_to_none=True)
+            output = self.model(data)
+            target = thin(target, output.shape[2:])
+            loss = self.criterion(output, target)
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            metric.update(target, arg_max(output))
+            mean.update(loss, len(data))
+        synchronize(self.device)
+        return mean.avg, metric.counts
+
+
+class Plain(Loop):
+    """The usual loop: float32, contiguous, argmax, the matrix in numpy and the loss fetched in each step."""
+
+    memory, precision, fused = torch.contiguous_format, "float32", False
+
+    def train(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, np.ndarray]:
+        losses, counts = [], np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+        self.network.train()
+        for data, target in batches:
+            # Contiguous, whatever the batch's memory: it is what a DataLoader yields.
+            data, target = data.to(self.device).contiguous(), target.to(self.device)
+            output = self.network(data)
+            loss = self.criterion(output, target)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            counts += fast_hist(target.cpu().numpy().ravel(), output.argmax(1).cpu().numpy().ravel())
+            losses.append(loss.item())
+        return float(np.mean(losses)), counts
+
+
+def fast_hist(target: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """The confusion matrix as FCN's published code counts it (Long et al., 2015)."""
+    known = (target >= 0) & (target < NUM_CLASSES)
+    fused = NUM_CLASSES * target[known].astype(int) + pred[known]
+    return np.bincount(fused, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
+
+
+def check_loops(network: Callable[[], nn.Module], rows: Rows, batch: tuple[Tensor, Tensor],
+                device: torch.device = CPU, tolerance: float = 1e-3) -> None:
+    """From the same weights and batch, both loops have the same loss and, but for rounding, the same matrix."""
+    with hold(1):
+        (ours, counts), (loss, expected) = (kind(network(), rows, device).train([batch]) for kind in (Loop, Plain))
+    require(abs(ours - loss) <= tolerance * loss, f"both loops' first loss to be {loss:.4f}", f"{ours:.4f}")
+    moved = int(np.abs(counts - expected).sum()) // 2
+    require(moved <= expected.sum() * tolerance, "both loops to predict the same", f"{moved} pixels that differ")
 
 
 class Fixed(Batches):
-    """The same epoch, augmented in the same way, but always of the same stored pictures, already on the device."""
-
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)
-        self.fixed = [part.to(self.device) for part in self.stored(range(self.batch_size))]
+    """The same epoch, augmented in the same way, but of the same stored images each time, already on the device."""
 
     def _from_memory(self, order: Tensor) -> Iterator[list[Tensor]]:
+        fixed = [part.to(self.device) for part in self.stored(range(self.batch_size))]
         for index in order.split(self.batch_size):
-            yield [part[:len(index)] for part in self.fixed]
+            yield [part[:len(index)] for part in fixed]
 
     _from_gpu = _from_ring = _from_memory
 
 
-def check_fixed(rows: Rows, batch: int, device: torch.device = CPU) -> None:
-    """The first batch of an epoch in order is the same, bit for bit, gathered or fixed."""
-    real, fixed = (next(iter(kind(rows, batch, device))) for kind in (Batches, Fixed))
-    require(all(torch.equal(a, b) for a, b in zip(real, fixed, strict=True)),
-            "the fixed batch to be the first real one, augmented alike")
-
-
-def stall(setup: Setup) -> list[Table]:
-    """The share of a training epoch that goes into gathering its pictures."""
-    data, sizes = setup.data, setup.sizes
-    check_fixed(data.stored(Augment(**AUGMENT)), sizes.train_batch)
-    tuned = setup.tuned
-    tuned.prepare(tuned_stall, data.arrays, sizes)
-    pictures = sizes.steps * sizes.train_batch
-    with hold(setup.one):
-        roads = [Road(what, tuned.road(f"stall {what}", setup.one), units, goal) for what, units, goal in (
-            ("the same batch each step", sizes.steps, None),
-            ("real data", sizes.steps, Goal(at_most=1.05)),
-            ("floor: gathering alone", sizes.steps, None))]
-        for road in roads:
-            road.run()
-        return [measure("stall", f"a training step of the task 2 network on {sizes.train_batch} augmented pictures, "
-                        f"{pictures} pictures a round, CPU, one core", "a step", roads, 3 * sizes.rounds)]
-
-
-def tuned_stall(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], None]]:
+def stall(data: Data) -> Iterator[Table]:
+    """The share of a training epoch that goes into gathering its images."""
     speed_up(CPU)
-    rows = Rows(arrays, Augment(**AUGMENT))
-    loop = Notebook(network(), CPU, class_weights_of(rows))
-    options = dict(batch_size=sizes.train_batch, shuffle=True)
-    real, fixed = Batches(rows, **options), Fixed(rows, **options)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:sizes.steps * sizes.train_batch]
-    return {"stall real data": lambda: loop.train(part(real, sizes.steps)),
-            "stall the same batch each step": lambda: loop.train(part(fixed, sizes.steps)),
-            "stall floor: gathering alone": lambda: [None for _ in real._from_memory(order)]}
+    rows, sizes = data.rows(AUGMENT), data.sizes
+    yield Table("a training step of task 2's network on augmented images, one core", "a step", stall_rows(
+        Loop(network(), rows), rows, sizes.train_batch, sizes.steps, {"cpu": "gathered in memory"}, 1.05))
 
 
-def precision(setup: Setup) -> list[Table]:
-    """What bfloat16 brings on a CPU: much for task 1's wide convolutions if the CPU knows it, nothing for task 2."""
-    sizes, tuned = setup.sizes, setup.tuned
-    tuned.prepare(tuned_precision, setup.data.arrays, sizes)
-    tables = []
-    for name, title in (("task 1", "the U-Net of width 8"), ("task 2", "the task 2 network")):
-        roads = [Road(kind, tuned.road(f"precision {name} {kind}", setup.one), sizes.train_batch)
-                 for kind in ("float32", "bfloat16")]
-        with hold(setup.one):
-            for road in roads:
-                road.run()
-            tables.append(measure("precision", f"a training step of {title}, batch {sizes.train_batch}, CPU, one core",
-                                  "a picture", roads, sizes.rounds))
-    return tables
+def stall_rows(loop: Loop, rows: Rows, size: int, steps: int, tiers: dict[str, str], goal: float) -> list[Timed]:
+    """`steps` training steps on fixed images, and on real ones from each tier of Batches."""
+    def row(name: str, kind: type[Batches], tier: str, at_most: float | None) -> Timed:
+        batches = kind(rows, size, loop.device, shuffle=True, tier=tier)
+        return Timed(name, lambda: loop.train(part(batches, steps)), steps, at_most=at_most)
+
+    for tier in tiers:
+        first = [next(iter(kind(rows, size, loop.device, tier=tier))) for kind in (Batches, Fixed)]
+        require(all(map(torch.equal, *first)), "the fixed batch to be the first real one, augmented alike")
+    return [row("floor: the same images each step", Fixed, next(iter(tiers)), None),
+            *(row(f"real data, {name}", Batches, tier, goal) for tier, name in tiers.items())]
 
 
-def tuned_precision(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], object]]:
+def training(data: Data) -> Iterator[Table]:
+    """The notebook's way beside a hand-out's; the lab's memory settings hold for both."""
     speed_up(CPU)
-    rows = Rows(arrays)
-    batch = next(iter(Batches(rows, sizes.train_batch)))
-    loops = {f"precision {name} {kind}": Notebook(make(), CPU, class_weights_of(rows), kind)
-             for name, make in (("task 1", lambda: UNet(8)), ("task 2", network)) for kind in ("float32", "bfloat16")}
-    return {name: functools.partial(loop.train, [batch]) for name, loop in loops.items()}
+    rows, sizes = data.rows(), data.sizes
+    size, steps, n = sizes.train_batch, sizes.steps, sizes.train_batch * sizes.steps
+    batch = next(iter(Batches(rows, size)))
+    check_loops(network, rows, batch)
+    ours, plain = Loop(network(), rows), Plain(network(), rows)
+    batches = Batches(data.rows(AUGMENT), size, shuffle=True)
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than one core suggests
+    loader = DataLoader(Usual(data.pairs, n), size, shuffle=True, num_workers=WORKERS, multiprocessing_context=(
+        "fork" if "fork" in multiprocessing.get_all_start_methods() else None))
+    for cores in dict.fromkeys((1, available_cores())):
+        yield Table(f"training task 2's network, {n} images an epoch, {cores} core(s)", "an image", [
+            Timed("notebook: Batches, Augment, speed_up, no sync", lambda: ours.train(part(batches, steps)), n),
+            Timed("floor: its step on one batch in memory", lambda: ours.train([batch] * steps), n),
+            Timed(f"hand-out: DataLoader(num_workers={WORKERS}) over the PNGs, plain loop", lambda: plain.train(loader),
+                n, at_least=3)], "cpu" if cores == 1 else "wall", cores)
 
 
-def pixels(setup: Setup) -> list[Table]:
-    """What looking at every pixel costs the task 2 network in training: LOSS_STRIDE 1, 2 and 4 of its notebook."""
-    sizes, tuned = setup.sizes, setup.tuned
-    tuned.prepare(tuned_pixels, setup.data.arrays, sizes)
-    roads = [Road(f"LOSS_STRIDE {stride}", tuned.road(f"pixels {stride}", setup.one), sizes.train_batch)
-             for stride in (2, 1, 4)]
-    with hold(setup.one):
-        for road in roads:
-            road.run()
-        return [measure("pixels", f"a training step of the task 2 network, batch {sizes.train_batch}, CPU, one core",
-                        "a picture", roads, sizes.rounds)]
-
-
-def tuned_pixels(arrays: Path, sizes: Sizes) -> dict[str, Callable[[], object]]:
+def pixels(data: Data) -> Iterator[Table]:
+    """What a loss on every pixel costs task 2's network: LOSS_STRIDE 1 and 2 of its notebook."""
     speed_up(CPU)
-    rows = Rows(arrays)
-    batch = next(iter(Batches(rows, sizes.train_batch)))
-    steps = {}
-    for stride in (1, 2, 4):
-        model = network()
-        model.train_stride = stride
-        steps[f"pixels {stride}"] = functools.partial(Notebook(model, CPU, class_weights_of(rows)).train, [batch])
-    return steps
+    rows, size = data.rows(), data.sizes.train_batch
+    batch, model = next(iter(Batches(rows, size))), network().train()
+
+    def step(stride: int) -> Callable[[], object]:
+        strided = network()
+        strided.train_stride = stride
+        return functools.partial(Loop(strided, rows).train, [batch])
+
+    yield Table("a training step of task 2's network on one batch, one core", "an image", [
+        Timed("LOSS_STRIDE 2", step(2), size), Timed("floor: the forward pass alone", lambda: model(batch[0]), size),
+        Timed("LOSS_STRIDE 1", step(1), size)])
 
 
-def training(setup: Setup) -> list[Table]:
-    """Images a second of the notebook's path against a plain hand-out's, and of its data path by itself."""
-    data, sizes, tuned = setup.data, setup.sizes, setup.tuned
-    require(data.checked, "the naive road to agree")
-    tuned.prepare(tuned_training, data.arrays, data.pairs, sizes)
-    rows = data.stored()
-    handout = Handout(network(), CPU, class_weights_of(rows))
-    with hold(setup.one):
-        _check_loops(tuned.call("training first step", setup.one), rows, sizes)
-    n = sizes.steps * sizes.train_batch
-    tables = []
-    for cores in dict.fromkeys((setup.one, setup.all)):
-        by = "cpu" if cores == setup.one else "wall"
-        loader, idle = _loader(Naive(data.pairs, n), sizes), _loader(range(n), sizes)
-        busy = _busy(setup) if cores.threads > 1 else ""
-        roads = [
-            Road("notebook: Batches, Augment, speed_up, no sync", tuned.road("training notebook", cores), n),
-            Road(f"hand-out: DataLoader(num_workers={WORKERS}) over the PNGs, plain loop",
-                 functools.partial(handout.train, loader), n, Goal(at_least=3, by=by)),
-            Road("data path alone: the hand-out's loader, the notebook's step",
-                 tuned.road("training naive data", cores), n),
-            Road("of it: starting and stopping the workers, once an epoch", functools.partial(list, idle), n),
-            Road("floor: the notebook's step on one batch in memory", tuned.road("training no data", cores), n)]
-        if busy:
-            roads = [dataclasses.replace(road, missing=busy) for road in roads]
-        else:
-            with hold(cores):
-                handout.train([next(iter(Batches(rows, sizes.train_batch)))])
-        with hold(cores):
-            table = measure("training", f"task 2 network on the CPU, batch {sizes.train_batch}, {n} pictures an epoch, "
-                            f"{cores}", "a picture", roads, sizes.rounds)
-        for row in table.rows:
-            if not busy and not row.road.name.startswith("of it"):
-                row.note = f"{1 / row.median.wall:.1f} images/s"
-        tables.append(table)
-    return tables
-
-
-def tuned_training(arrays: Path, pairs: list[Pair], sizes: Sizes) -> dict[str, Callable[[], object]]:
-    speed_up(CPU)
-    rows = Rows(arrays, Augment(**AUGMENT))
-    loop = Notebook(network(), CPU, class_weights_of(rows))
-    batches = Batches(rows, sizes.train_batch, shuffle=True)
-    loader = _loader(Naive(pairs, sizes.steps * sizes.train_batch), sizes)
-    fixed = [next(iter(Batches(Rows(arrays), sizes.train_batch)))] * sizes.steps
-
-    def first_step() -> tuple[float, np.ndarray]:
-        return Notebook(network(), CPU, class_weights_of(rows)).train(fixed[:1])
-
-    return {"training notebook": lambda: loop.train(part(batches, sizes.steps)),
-            "training naive data": lambda: loop.train(loader),
-            "training no data": lambda: loop.train(fixed),
-            "training first step": first_step,
-            "training step": lambda: loop.train(fixed[:1])}
-
-
-def _busy(setup: Setup) -> str:
-    """Why there is no sense in timing a step on all cores, if so.
-
-    Where other processes take a core, the threads of a step wait for each other, spinning, up to 60 times as long as
-    the step would take on one core.
-    """
-    one, every = (min(setup.tuned.road("training step", cores)().wall for _ in range(2))
-                  for cores in (setup.one, setup.all))
-    return f"others use the cores (a step: {every / one:.1f} x that on one core)" if every > 1.2 * one else ""
-
-
-def scoring(setup: Setup) -> list[Table]:
+def scoring(data: Data) -> Iterator[Table]:
     """What scoring costs beside the network's forward pass."""
-    sizes, tuned = setup.sizes, setup.tuned
-    batches = Batches(setup.data.stored(n=min(sizes.rows, 4 * sizes.batch)), sizes.batch)
-    ready, model, n = list(batches), network().eval(), len(batches.dataset)
-    tuned.prepare(tuned_scoring, setup.data.arrays, n, sizes)
-    with hold(setup.one):
-        expected = ConfusionMatrix()
-        for logits, (_, target) in zip(_forward(model, ready), ready, strict=True):
-            expected.update(target, logits.max(1).indices)
-        for counts in (_score(model, batches), tuned.call("scoring", setup.one)):
-            require(np.array_equal(counts, expected.counts), "evaluate's matrix to be that of the forward passes")
-        settings = "memory settings of speed_up"
-        roads = [Road("the forward pass alone, batches in memory", lambda: _forward(model, ready), n),
-                 Road("Batches and utils.evaluation.evaluate", lambda: _score(model, batches), n),
-                 Road(f"the forward pass alone, {settings}", tuned.road("scoring forward", setup.one), n),
-                 Road(f"Batches and evaluate, {settings}", tuned.road("scoring", setup.one), n)]
-        table = measure("scoring", f"scoring {n} pictures with the task 2 network, CPU, one core", "a picture", roads,
-                        2 * sizes.rounds)
-    for forward, whole in (table.rows[:2], table.rows[2:]):
-        whole.note = f"the rest is {100 * (1 - forward.median.cpu / whole.median.cpu):.0f} % of it"
-    return [table]
-
-
-def tuned_scoring(arrays: Path, n: int, sizes: Sizes) -> dict[str, Callable[[], np.ndarray]]:
     speed_up(CPU)
-    batches, model = Batches(Rows(arrays, n=n), sizes.batch), network().eval()
-    ready = list(batches)
-    return {"scoring": lambda: _score(model, batches), "scoring forward": lambda: len(_forward(model, ready))}
+    batches = Batches(data.rows(n=4 * data.sizes.batch), data.sizes.batch)
+    ready, model, n = list(batches), network().eval(), len(batches.dataset)
 
+    @torch.inference_mode()
+    def forward() -> list[Tensor]:
+        return [model(images) for images, _ in ready]
 
-@torch.inference_mode()
-def _forward(model: nn.Module, ready: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    return [model(data) for data, _ in ready]
+    def score() -> np.ndarray:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return evaluate(model, batches).counts
 
-
-def _score(model: nn.Module, batches: Batches) -> np.ndarray:
-    with contextlib.redirect_stderr(io.StringIO()):
-        return evaluate(model, batches).counts
+    expected = ConfusionMatrix()
+    for logits, (_, target) in zip(forward(), ready, strict=True):
+        expected.update(target, logits.max(1).indices)
+    require(np.array_equal(score(), expected.counts), "evaluate's matrix to be that of the forward passes")
+    yield Table(f"scoring {n} images with task 2's network, one core", "an image", [
+        Timed("floor: the forward pass alone, batches in memory", forward, n),
+        Timed("Batches and utils.evaluation.evaluate", score, n)])
 
 
 def network() -> nn.Module:
-    """The task 2 network, always with the same weights."""
+    """Task 2's network, always with the same weights."""
     torch.manual_seed(0)
     return LowComplexityNet()
 
 
 def part(batches: Batches, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The first `steps` batches of an epoch; later epochs follow when the first is used up."""
-    while steps > 0:
-        for batch in itertools.islice(batches, steps):
-            yield batch
-            steps -= 1
-
-
-def _loader(dataset: Sequence, sizes: Sizes) -> Iterable:
-    """The usual DataLoader. Its workers start anew for each epoch; forked, that is a small part of a short one, too."""
-    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than one core suggests
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    return DataLoader(dataset, sizes.train_batch, shuffle=True, num_workers=WORKERS, multiprocessing_context=method)
-
-
-def _check_loops(ours: tuple[float, np.ndarray], rows: Rows, sizes: Sizes) -> None:
-    """From the same weights and batch, both loops have the same loss and, but for rounding, the same matrix."""
-    loss, counts = Handout(network(), CPU, class_weights_of(rows)).train([next(iter(Batches(rows, sizes.train_batch)))])
-    require(abs(ours[0] - loss) <= 1e-3 * loss, f"both loops' first loss to be {loss:.4f}", f"{ours[0]:.4f}")
-    moved = int(np.abs(ours[1] - counts).sum()) // 2
-    require(moved <= counts.sum() / 1000, "both loops to predict the same classes", f"{moved} pixels that differ")
-
-
+    return itertools.islice(itertools.chain.from_iterable(itertools.repeat(batches)), steps)

@@ -1,4 +1,4 @@
-"""From stored pictures to a network's input: normalisation, and the training set's augmentation.
+"""From stored images to a network's input: normalization, and the training set's augmentation.
 
 Both work on whole batches on the device that the batch is on. Every sample of a batch has its own random numbers, a row
 of a table drawn on the CPU, so that a seed gives the same augmentation on every device, for every batch size and for
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from utils.lab import IGNORE, MEAN, STD, LabError
 
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 pictures (N, H, W, 3) in 0..255 to float32 (N, 3, H, W), each channel (x / 255 - MEAN) / STD.
+def normalize(images: Tensor) -> Tensor:
+    """uint8 images (N, H, W, 3) in 0..255 to float32 (N, 3, H, W), each channel (x / 255 - MEAN) / STD.
 
-    The result is in channels_last memory, the layout the pictures came in and the faster one for convolutions.
+    The result is in channels_last memory, the layout the images came in and the faster one for convolutions.
     """
     n, h, w, _ = images.shape
     scale, shift = _scale_and_shift(images.device)
@@ -29,23 +29,22 @@ def normalise(images: Tensor) -> Tensor:
 
 def to_batch(images: Tensor, targets: Tensor, augment: Callable | None = None, numbers: Tensor | None = None
              ) -> tuple[Tensor, Tensor]:
-    """uint8 pictures (N, H, W, 3) and targets (N, H, W) to a network's float32 input and int64 target."""
+    """uint8 images (N, H, W, 3) and targets (N, H, W) to a network's float32 input and int64 target."""
     if augment:
         data, targets = augment(images, targets, numbers)
     else:
-        data = normalise(images)
+        data = normalize(images)
     return data, targets.long()
 
 
 class Augment:
-    """Flip, zoom and crop, a little rotation, and color jitter, on pictures and targets together.
+    """Flip, zoom and crop, a little rotation, and color jitter, on images and targets together.
 
     flip: probability of a mirror image.
-    crop: share of the samples that are zoomed, cropped and rotated; the others stay whole, because void is positional
-        (the car's hood, the picture's border) and a crop destroys that cue.
-    scale: range of the zoom of a cropped sample; above 1 it is a crop of the enlarged picture, below 1 the picture is
-        shrunk. What lies outside the picture is IGNORE in the target: it was never seen, so it is no class, not even
-        void.
+    crop: share of the samples that are zoomed, cropped and rotated; the others stay whole, because void depends on the
+        place (the car's hood, the image's border) and a crop destroys that cue.
+    scale: range of the zoom of a cropped sample; above 1 it is a crop of the enlarged image, below 1 the image is
+        shrunk. What lies outside the image is IGNORE in the target: nobody saw it, so it has no class, not even void.
     rotate: largest angle of a cropped sample, in degrees, either way.
     color: largest relative change of brightness, contrast and saturation; 0 leaves the colors alone.
     """
@@ -62,7 +61,7 @@ class Augment:
         self.flip, self.crop, self.scale, self.rotate, self.color = flip, crop, scale, rotate, color
 
     def __call__(self, images: Tensor, targets: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """uint8 pictures (N, H, W, 3) and targets (N, H, W) to float32 (N, 3, H, W) and uint8 (N, H, W).
+        """uint8 images (N, H, W, 3) and targets (N, H, W) to float32 (N, 3, H, W) and uint8 (N, H, W).
 
         `numbers`, float32 (N, DRAWS) in 0..1 on the CPU, are the samples' random numbers; without them they come from
         torch's global generator.
@@ -73,7 +72,7 @@ class Augment:
         mirrored, cropped = self._chosen(numbers)
         images = _change(images, mirrored, lambda some: some.flip(2))
         targets = _change(targets, mirrored, lambda some: some.flip(2))
-        data = self._color(images, numbers[:, 6:]) if self.color else normalise(images)
+        data = self._color(images, numbers[:, 6:]) if self.color else normalize(images)
         if len(cropped):
             h, w = targets.shape[1:]
             theta = self._affine(*(values[cropped] for values in place), aspect=h / w)
@@ -83,10 +82,7 @@ class Augment:
         return data, targets
 
     def follow(self, soft: Tensor, numbers: Tensor) -> Tensor:
-        """What is known of the same samples at another resolution, uint8 (N, C, h, w): mirrored with the pictures.
-
-        All zeros for a cropped sample, of which nothing is known.
-        """
+        """Moves second targets of the same samples, uint8 (N, C, h, w): mirrored with the images, zeros if cropped."""
         mirrored, cropped = self._chosen(numbers)
         soft = _change(soft, mirrored, lambda some: some.flip(3))
         return _change(soft, cropped, torch.zeros_like)
@@ -96,20 +92,20 @@ class Augment:
         return (numbers[:, 0] < self.flip).nonzero().flatten(), (numbers[:, 1] < self.crop).nonzero().flatten()
 
     def _color(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Saturation about each pixel's grey, contrast about the picture's, then brightness; and normalises.
+        """Saturation about each pixel's gray, contrast about the image's, then brightness; and normalizes.
 
         All are linear in a pixel's three values, so they are one 3 x 3 matrix and one offset a sample. The result
-        stays in the range of a picture's values 0..255.
+        stays in the range of an image's values 0..255.
         """
         n, h, w, _ = images.shape
         device = images.device
         factors = 1 + self.color * (2 * numbers - 1)
         brightness, contrast, saturation = factors.to(device, non_blocking=True).T.reshape(3, n, 1, 1)
-        grey = images[:, ::4, ::4].float().mean(dim=(1, 2, 3)).reshape(n, 1, 1)
+        gray = images[:, ::4, ::4].float().mean(dim=(1, 2, 3)).reshape(n, 1, 1)
         own = torch.eye(3, device=device) * saturation + (1 - saturation) / 3
         scale, shift = _scale_and_shift(device)
         matrix = own * (brightness * contrast) * scale                       # (N, 3, 3), a column for each result
-        offset = grey * (brightness * (1 - contrast)) * scale + shift        # (N, 1, 3)
+        offset = gray * (brightness * (1 - contrast)) * scale + shift        # (N, 1, 3)
         # Four pixels a row: a CPU multiplies by the four-fold matrix 4 times faster than by one of 3 x 3.
         many = 4 if w % 4 == 0 else 1
         matrix = torch.einsum("ij,nkl->nikjl", torch.eye(many, device=device), matrix).reshape(n, 3 * many, 3 * many)
@@ -123,7 +119,7 @@ class Augment:
         low, high = self.scale
         zoom = low + (high - low) * zoom
         angle = math.radians(self.rotate) * (2 * angle - 1)
-        # Where the window's centre may lie so that the window stays in the picture (or the picture in the window).
+        # Where the window's center may lie so that the window stays in the image (or the image in the window).
         room = (1 - 1 / zoom).abs()
         cos, sin = angle.cos() / zoom, angle.sin() / zoom
         return torch.stack([torch.stack([cos, -sin * aspect, room * (2 * shift_x - 1)], 1),
@@ -133,7 +129,7 @@ class Augment:
 @functools.cache  # a GPU is waited for when it gets numbers from the CPU: once, not for every batch
 @torch.inference_mode(False)
 def _scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
-    """(3,) each: x * scale + shift is the normalised value of a stored x in 0..255."""
+    """(3,) each: x * scale + shift is the normalized value of a stored x in 0..255."""
     return (torch.tensor([1 / (255 * s) for s in STD], device=device),
             torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)], device=device))
 
@@ -162,13 +158,13 @@ def _grid(theta: Tensor, h: int, w: int) -> Tensor:
 
 
 def _warp(images: Tensor, grid: Tensor) -> Tensor:
-    """Normalised pictures (N, H, W, 3) through the grid, bilinear."""
+    """Normalized images (N, H, W, 3) through the grid, bilinear."""
     warped = F.grid_sample(images.permute(0, 3, 1, 2), grid, mode="bilinear", align_corners=False)
     return warped.permute(0, 2, 3, 1)
 
 
 def _warp_target(targets: Tensor, grid: Tensor) -> Tensor:
     """Targets (N, H, W) through the same grid, nearest; IGNORE outside."""
-    # Outside the picture grid_sample gives 0; the offset makes that IGNORE.
+    # Outside the image grid_sample gives 0; the offset makes that IGNORE.
     known = F.grid_sample(targets.float()[:, None] - IGNORE, grid, mode="nearest", align_corners=False)
     return (known[:, 0] + IGNORE).to(targets.dtype)

@@ -1,21 +1,17 @@
 """Batches for training and scoring, without worker processes.
 
-A batch is gathered from the split's cache as stored bytes, and everything else (float, normalisation, augmentation)
-happens to the whole batch on the device. Where the bytes are kept is chosen by itself:
+A batch is gathered from the split's cache as stored bytes; everything else (float, normalization, augmentation) is done
+to the whole batch on the device. One of three tiers keeps the bytes, the first that is possible:
 
     gpu     the whole split in the GPU's memory, where it takes at most a quarter of what is free
-    ring    in the computer's memory; a thread gathers into a ring of pinned buffers, from which the GPU copies while
-            it computes
-    cpu     in the computer's memory, gathered into one reused buffer
+    ring    the computer's memory; a thread gathers into a ring of pinned buffers, from which the GPU copies while it
+            computes
+    cpu     the computer's memory, gathered into one reused buffer
 
-A worker process of a DataLoader would cost more than the whole gathering (20 microseconds a picture): it sends each
-batch through shared memory, and with few cores it takes the time of those that compute.
+A worker process of a DataLoader would cost more than all of the gathering (20 microseconds an image): it sends each
+batch through shared memory and takes the few cores from those that compute.
 """
-import contextlib
-import itertools
-import queue
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,29 +21,26 @@ from torch import Tensor
 
 from dataset.augment import Augment, to_batch
 from dataset.dataset import SegmentationDataset
-from dataset.reader import find_data, layout_of, require_lab_classes, scored_split
-from dataset.sample import is_sample
+from dataset.reader import DataFolder, find_data
 from utils.lab import LabError
 
 TIERS = ("gpu", "ring", "cpu")
 ROOM = 1 / 4  # share of the free GPU memory that a split may take
-RING = 3      # buffers: one is filled, one waits, one is copied
 
 
 class Batches:
     """A split as batches (data float32 (N, 3, 256, 512), target int64 (N, 256, 512)) on `device`.
 
-    The pictures are augmented as the dataset says. The order and the augmentation of epoch e follow from (seed, e)
-    alone, picture by picture, so a run can be repeated, taken up in the middle, or shared by several processes:
-    `set_epoch` says which epoch comes next, and every pass moves on by one.
+    The dataset's `augment` is applied. The order and the augmentation of epoch e follow from (seed, e) alone, image by
+    image, so a run can be repeated, resumed in the middle, or shared by several processes: `set_epoch` says which epoch
+    comes next, and every pass moves on by one.
 
-    shard: (rank, world), this process's part: every world-th picture of the order, from the rank-th on. Shuffled
-        batches leave out what is left over of the order when it is dealt (fewer than `world` pictures, other ones each
-        epoch), so that all processes make equally many steps; unshuffled ones leave out and repeat nothing.
-    batch_size: pictures a step, over all processes together.
-    soft: uint8 (N, C, h, w), something known of each picture beside its target, such as a teacher's answers
-        (training.distillation). Each batch then has it as a third part, mirrored where the picture is, and zero where
-        the picture was cropped.
+    shard: (rank, world), this process's part: every world-th image of the order, from the rank-th on. Shuffled
+        batches leave out the remainder of the order (fewer than `world` images, other ones each epoch), so that all
+        processes make equally many steps; unshuffled ones leave out and repeat nothing.
+    batch_size: images a step, over all processes together.
+    soft: uint8 (N, C, h, w), a second target of each image, such as a teacher's answers (training.distillation). It is
+        the third part of each batch, mirrored with the image, and zero where the image was cropped.
     tier: where the bytes are kept, one of TIERS; None chooses.
     """
 
@@ -58,6 +51,9 @@ class Batches:
         if batch_size < 1 or batch_size % world:
             raise LabError(f"expected BATCH_SIZE to be at least 1 and to divide by the number of processes, {world}, "
                            f"found {batch_size} in the settings")
+        if getattr(dataset, "transforms", None):
+            raise LabError("expected a dataset with augment=, found one with transforms=, which need a DataLoader: use "
+                           "torch.utils.data.DataLoader(dataset, batch_size, shuffle=True)")
         self.dataset, self.batch_size, self.world = dataset, batch_size // world, world
         self.device = torch.device(device)
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
@@ -65,7 +61,7 @@ class Batches:
         if soft is not None and (soft.dtype != np.uint8 or soft.ndim != 4 or len(soft) != len(dataset)):
             raise ValueError(f"expected soft as uint8 ({len(dataset)}, C, h, w), got {soft.dtype} {soft.shape}")
         if tier not in (None, *TIERS):
-            raise LabError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}: leave it out, it is chosen then")
+            raise LabError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}: leave it out to have it chosen")
         self.tier = tier or self._choose_tier()
         if self.tier == "gpu":
             self._resident = [torch.from_numpy(np.array(part)).to(self.device) for part in self.arrays]
@@ -74,9 +70,9 @@ class Batches:
         return -(-len(self._share(range(len(self.dataset)))) // self.batch_size)
 
     def __str__(self) -> str:
-        pictures = f"{self.dataset.split}: {len(self.dataset)} pictures, {self._bytes() / 1e9:.2f} GB, "
+        about = f"{self.dataset.split}: {len(self.dataset)} images, {self._bytes() / 1e9:.2f} GB, "
         source = f"the cache {self.dataset.cached.folder}" if self.dataset.cached else "memory, decoded just now"
-        return pictures + {"gpu": f"in the memory of {self.device}, copied from {source}",
+        return about + {"gpu": f"in the memory of {self.device}, copied from {source}",
                            "ring": f"copied to {self.device} batch by batch from {source}",
                            "cpu": f"gathered batch by batch from {source}"}[self.tier]
 
@@ -84,12 +80,12 @@ class Batches:
         self.epoch = epoch
 
     def take(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """The pictures of these indices as one batch, whole and unaugmented: to look at."""
+        """The images of these indices as one batch, whole and without augmentation, to look at."""
         images, targets = self.stored(indices)
         return to_batch(images.to(self.device), targets.to(self.device))
 
     def stored(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """The same pictures as they are stored, on the CPU: uint8 (N, 256, 512, 3) and (N, 256, 512)."""
+        """The same images as they are stored, on the CPU: uint8 (N, 256, 512, 3) and (N, 256, 512)."""
         index = np.asarray(indices)
         images, targets = (torch.from_numpy(part.take(index, axis=0)) for part in self.arrays[:2])
         return images, targets
@@ -99,10 +95,10 @@ class Batches:
         self.epoch += 1
         n = len(self.dataset)
         order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
-        # Drawn for the whole order, not batch by batch: a picture's numbers depend on its place in the order alone.
+        # Drawn for the whole order, not batch by batch: an image's numbers depend on its place in the order alone.
         numbers = torch.rand(n, Augment.DRAWS, generator=generator)
         order, numbers = self._share(order), self._share(numbers)
-        if not len(order):  # fewer pictures than processes; split would make one empty batch of it
+        if not len(order):  # fewer images than processes; split would make one empty batch of it
             return
         gathered = {"gpu": self._from_gpu, "ring": self._from_ring, "cpu": self._from_memory}[self.tier]
         augment = self.dataset.augment
@@ -111,7 +107,7 @@ class Batches:
             yield *to_batch(images, targets, augment, own), *soft
 
     def _share(self, order):
-        """This process's part of a sequence with one entry a picture."""
+        """This process's part of a sequence with one entry an image."""
         if self.shuffle:
             order = order[:len(order) - len(order) % self.world]
         return order[self.rank::self.world]
@@ -130,92 +126,40 @@ class Batches:
             yield [part.index_select(0, index) for part in self._resident]
 
     def _from_memory(self, order: Tensor) -> Iterator[list[Tensor]]:
-        buffer = _Buffer(self.arrays, min(self.batch_size, len(order)), pinned=False)
+        buffer = new_buffer(self.arrays, min(self.batch_size, len(order)))
         for index in order.split(self.batch_size):
-            yield [part.to(self.device) for part in buffer.fill(self.arrays, index)]
+            yield [part.to(self.device) for part in gather(buffer, self.arrays, index)]
 
     def _from_ring(self, order: Tensor) -> Iterator[list[Tensor]]:
-        indices = order.split(self.batch_size)
-        ready, stop = queue.Queue(maxsize=1), threading.Event()
+        from dataset.ring import through_ring  # threads and pinned memory: for a GPU alone
 
-        def put(item: object) -> None:
-            while not stop.is_set():
-                with contextlib.suppress(queue.Full):
-                    return ready.put(item, timeout=0.1)
-
-        def fill() -> None:
-            try:
-                on_gpu = self.device.type == "cuda"
-                size = min(self.batch_size, len(order))
-                ring = [_Buffer(self.arrays, size, pinned=on_gpu) for _ in range(min(RING, len(indices)))]
-                stream = torch.cuda.Stream(self.device) if on_gpu else None  # copies beside the network's work
-                for index, buffer in zip(indices, itertools.cycle(ring)):
-                    if stop.is_set():
-                        return
-                    buffer.wait()
-                    put(buffer.send(buffer.fill(self.arrays, index), self.device, stream))
-            except Exception as error:  # raised where the batches are used
-                put(error)
-
-        thread = threading.Thread(target=fill, name=f"batches of {self.dataset.split}", daemon=True)
-        thread.start()
-        try:
-            for _ in indices:
-                sent = ready.get()
-                if isinstance(sent, Exception):
-                    raise sent
-                parts, copied = sent
-                if copied:
-                    torch.cuda.current_stream(self.device).wait_event(copied)
-                    for part in parts:
-                        part.record_stream(torch.cuda.current_stream(self.device))
-                yield parts
-        finally:
-            stop.set()
-            thread.join()
+        return through_ring(self.arrays, order.split(self.batch_size), self.device, f"batches of {self.dataset.split}")
 
 
-class _Buffer:
-    """Memory for one batch as it is stored, used again and again; a GPU can copy from it by itself if it is pinned."""
-
-    def __init__(self, arrays: Sequence[np.ndarray], n: int, pinned: bool) -> None:
-        self.parts = [torch.empty(n, *part.shape[1:], dtype=torch.uint8, pin_memory=pinned) for part in arrays]
-        self.copied: torch.cuda.Event | None = None
-
-    def fill(self, arrays: Sequence[np.ndarray], index: Tensor) -> list[Tensor]:
-        parts = [buffer[:len(index)] for buffer in self.parts]
-        for part, source in zip(parts, arrays, strict=True):
-            # np.take into a buffer: a tensor indexed with [] is 10 times slower; mode "raise" would copy twice
-            np.take(source, index.numpy(), axis=0, out=part.numpy(), mode="clip")
-        return parts
-
-    def send(self, parts: list[Tensor], device: torch.device, stream: torch.cuda.Stream | None
-             ) -> tuple[list[Tensor], torch.cuda.Event | None]:
-        """Copies on the device, and the event that says they are there; None on a CPU, where they are at once."""
-        if stream is None:
-            return [part.clone() for part in parts], None
-        with torch.cuda.stream(stream):
-            sent = [part.to(device, non_blocking=True) for part in parts]
-            self.copied = torch.cuda.Event()
-            self.copied.record(stream)
-        return sent, self.copied
-
-    def wait(self) -> None:
-        """Returns when the buffer may be filled again."""
-        if self.copied:
-            self.copied.synchronize()
+def new_buffer(arrays: Sequence[np.ndarray], n: int, pinned: bool = False) -> list[Tensor]:
+    """Memory for n images as they are stored; a GPU copies from it in the background if it is pinned."""
+    return [torch.empty(n, *part.shape[1:], dtype=torch.uint8, pin_memory=pinned) for part in arrays]
 
 
-def open_evaluation(path: str | Path | None, split: str | None, device: torch.device, batch_size: int = 8
+def gather(buffer: Sequence[Tensor], arrays: Sequence[np.ndarray], index: Tensor) -> list[Tensor]:
+    """The images of these indices, copied to the front of the buffer."""
+    parts = [part[:len(index)] for part in buffer]
+    for part, source in zip(parts, arrays, strict=True):
+        # np.take into a buffer: a tensor indexed with [] is 10 times slower; mode "raise" would copy twice
+        np.take(source, index.numpy(), axis=0, out=part.numpy(), mode="clip")
+    return parts
+
+
+def open_evaluation(path: DataFolder | str | Path | None, split: str | None, device: torch.device, batch_size: int = 8
                     ) -> tuple[Batches, str]:
     """The split to score on, unaugmented and in order, and a line that says which data it is.
 
-    Without a `split` it is `scored_split`'s. Raises LabError for data of other classes than the lab's 8.
+    Without a `split` it is the folder's `scored_split`. Raises LabError for data of other classes than the lab's 8.
     """
-    root = find_data(path)
-    require_lab_classes(root)
-    split = split or scored_split(root)
-    batches = Batches(SegmentationDataset(root, split), batch_size, device)
-    kind = "the lab's drawn sample" if is_sample(root) else f"laid out as {layout_of(root).name}"
-    print(f"scoring on {split} of {root} ({kind})\n{batches}", file=sys.stderr)
-    return batches, f"{split} of {root} ({kind}), {len(batches.dataset)} pictures"
+    folder = find_data(path)
+    folder.require_lab_classes()
+    split = split or folder.scored_split
+    batches = Batches(SegmentationDataset(folder, split), batch_size, device)
+    kind = "the lab's drawn sample" if folder.is_sample else f"laid out as {folder.layout.name}"
+    print(f"scoring on {split} of {folder} ({kind})\n{batches}", file=sys.stderr)
+    return batches, f"{split} of {folder} ({kind}), {len(batches.dataset)} images"

@@ -2,7 +2,7 @@
 import contextlib
 import functools
 import hashlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dataset.augment import Augment, to_batch
 from dataset.cache import open_cache, remap
-from dataset.reader import file_status, find_data, layout_of, list_split, read_image, read_label, used_splits
+from dataset.reader import DataFolder, file_status, find_data, read_image, read_label
 from utils.classes import Classes
 from utils.lab import INPUT_SIZE, LabError
 from utils.machine import in_threads
@@ -21,43 +21,53 @@ from utils.terminal import bar_stream, run_main
 
 
 class SegmentationDataset(Dataset):
-    """One split as a torch Dataset: (image float32 (3, 256, 512) normalised, target int64 (256, 512)).
+    """One split as a torch Dataset: (image float32 (3, 256, 512) normalized, target int64 (256, 512)).
 
     The target holds the indices of `classes`, 0..7 for the lab's categories, and 255 where the label says nothing or
-    `augment` made pixels up. `augment` works on image and mask together; its random numbers come from torch's global
-    generator, which DataLoader seeds for each worker. `layout` says which data set it is: `layout.name`.
+    `augment` or `transforms` made pixels up. Both work on image and mask together. `transforms` are torchvision's v2 or
+    a function of (image, mask); they need a DataLoader, Batches takes `augment` alone. Random numbers come from torch's
+    global generator, which DataLoader seeds for each worker. `folder` is the DataFolder of the pairs.
 
     Items come from the split's cache, which the first use builds; without `cache`, or where there can be none, from
     the files, each time.
 
     part: from which to which share of the split, in the order of the files' names: (0, 0.95) leaves out the last
-    twentieth, which (0.95, 1) is, whole drives rather than single pictures. Raises LabError if that leaves nothing.
+    twentieth, whole drives rather than single images, which (0.95, 1) is. Raises LabError if that leaves nothing.
     """
 
-    def __init__(self, root: str | Path | None, split: str, augment: Augment | None = None, cache: bool = True,
-                 part: tuple[float, float] = (0, 1)) -> None:
-        self.root = find_data(root)
-        self.layout = layout_of(self.root)
+    def __init__(self, root: DataFolder | str | Path | None, split: str, augment: Augment | None = None,
+                 transforms: Callable | None = None, part: tuple[float, float] = (0, 1), cache: bool = True) -> None:
+        self.folder = find_data(root)
         self.split = split
-        pairs = list_split(self.root, split)
+        pairs = self.folder.pairs(split)
         self.first, end = (round(share * len(pairs)) for share in part)
         if not 0 <= self.first < end <= len(pairs):
-            raise LabError(f"expected a part of the {len(pairs)} pictures of {split}, found none from share {part[0]} "
+            raise LabError(f"expected a part of the {len(pairs)} images of {split}, found none from share {part[0]} "
                            f"to {part[1]} in the settings")
         self.pairs = pairs[self.first:end]
-        self.augment = augment
-        self.cached = open_cache(self.root, split, pairs) if cache else None
+        self.augment, self.transforms = augment, None
+        if transforms is not None:
+            from dataset.transforms import JointTransforms  # torchvision is loaded only where it is used
+
+            if augment is not None:
+                raise LabError("expected augment or transforms, found both in SegmentationDataset: leave one out")
+            self.transforms = JointTransforms(transforms, len(self.classes))
+        self.cached = open_cache(self.folder, split, pairs) if cache else None
+        if not self.cached:
+            self.folder.layout.check_labels([pair.label for pair in pairs])
 
     @property
     def classes(self) -> Classes:
-        return self.layout.classes
+        return self.folder.classes
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, target = self.read(index)
-        data, target = to_batch(torch.from_numpy(image)[None], torch.from_numpy(target)[None], self.augment)
+        image, target = map(torch.from_numpy, self.read(index))
+        if self.transforms:
+            return self.transforms(image, target)
+        data, target = to_batch(image[None], target[None], self.augment)
         return data[0], target[0]
 
     def __getstate__(self) -> dict:
@@ -69,12 +79,12 @@ class SegmentationDataset(Dataset):
         self.__dict__.update(state | {"cached": state["cached"] and remap(state["cached"])})
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A pair as stored values: picture uint8 (256, 512, 3) and classes uint8 (256, 512)."""
+        """A pair as stored values: image uint8 (256, 512, 3) and classes uint8 (256, 512)."""
         if self.cached:
             images, targets = self.arrays
             return np.array(images[index]), np.array(targets[index])
         pair = self.pairs[index]
-        return read_image(pair.image, self.layout), read_label(pair.label, self.layout)
+        return read_image(pair.image, self.folder.layout), read_label(pair.label, self.folder.layout)
 
     @functools.cached_property
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -95,21 +105,12 @@ class SegmentationDataset(Dataset):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells one data set from another: a digest of the names and sizes of `part`'s files, wherever they lie."""
+        """A digest of the names and sizes of `part`'s files, wherever they lie: other data have another one."""
         files = [(path.name, file_status(path).st_size) for pair in self.pairs for path in (pair.image, pair.label)]
         return hashlib.sha256(repr(files).encode()).hexdigest()[:12]
 
 
-def main() -> None:
-    """Says what a data folder holds, so that a wrong path shows at once: python -m dataset.dataset [DATA]."""
-    if len(sys.argv) > 2 or any(argument.startswith("-") for argument in sys.argv[1:]):
-        raise LabError(f"expected at most a data folder, found {' '.join(sys.argv[1:])}: "
-                       "python -m dataset.dataset [DATA]")
-    root = find_data(sys.argv[1] if len(sys.argv) == 2 else None)
-    layout = layout_of(root)
-    counts = [f"{len(list_split(root, split))} of {split}" for split in used_splits(root)]
-    print(f"{root}: laid out as {layout.name}, {len(layout.classes)} classes, pairs: {', '.join(counts)}")
-
-
 if __name__ == "__main__":
-    run_main(main)
+    from dataset.commands import describe
+
+    run_main(describe)

@@ -1,1 +1,1 @@
-"""Fixed: pictures and plots."""
+"""Fixed: images and plots."""

@@ -1,7 +1,7 @@
 """Plots of a run, each a matplotlib Figure: class shares, curves, IoU bars, confusion matrix; what other plots share.
 
-Readable in print: one hue for figures, dashes beside color where two curves meet. The classes' display colors appear
-only where they name a class. Other classes than the lab's 8 are passed as `classes`; of many the figures are larger.
+They can be read in print: one hue for figures, dashes beside color where two curves meet. The classes' display colors
+appear only where they name a class. Pass `classes` for other classes than the lab's 8; many of them get more room.
 """
 import itertools
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from utils.classes import LAB_CLASSES, Classes
 from utils.metric import ConfusionMatrix
+from utils.run_records import is_number
 
-DARK, LIGHT = "#1f4e79", "#d95f02"  # a blue and an orange that stay apart for the color-blind and in grey
-LEADER = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6}  # from a name to a point that it is not close to
+DARK, LIGHT = "#1f4e79", "#d95f02"  # a blue and an orange that stay apart for the color-blind and in gray
+LEADER = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6}  # from a name to its point
 MANY = 10  # classes: more of them need more room than the lab's 8
 
 
@@ -35,19 +36,38 @@ def plot_class_shares(shares: Sequence[float], weights: Sequence[float] | None =
 def plot_history(history: Sequence[dict], threshold: float | None = None) -> Figure:
     """Loss and mIoU of training and validation by epoch; records hold loss, miou, train_loss, train_miou, epoch."""
     figure, (left, right) = _figure(2)
-    epochs = [record["epoch"] for record in history]
-    for ax, name, title in ((left, "loss", "loss"), (right, "miou", "mIoU")):
-        ax.plot(epochs, [record[f"train_{name}"] for record in history], "--", color=LIGHT, label="training")
-        ax.plot(epochs, [record[name] for record in history], "-", color=DARK, label="validation")
-        ax.set(title=title, xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(alpha=0.3)
+    draw_history((left, right), history)
+    left.set_title("loss")
+    right.set_title("mIoU")
     right.set_ylim(0, 1)
     if threshold is not None:
         right.axhline(threshold, color="0.4", linewidth=1, linestyle=":", label=f"asked for: {threshold}")
     left.legend(frameon=False)
     right.legend(frameon=False)
     return figure
+
+
+def draw_history(axes: Sequence[Axes], history: Sequence[dict]) -> None:
+    """The loss on the first of two axes, the mIoU on the second, of training (dashed) and validation by epoch."""
+    for ax, key in zip(axes, ("loss", "miou"), strict=True):
+        draw_curve(ax, history, f"train_{key}", linestyle="--", color=LIGHT, label="training")
+        draw_curve(ax, history, key, color=DARK, label="validation")
+        show_epochs(ax)
+
+
+def draw_curve(ax: Axes, history: Sequence[dict], key: str, **style: object) -> None:
+    """The numbers that the records hold as `key`, by epoch. A single one gets a marker: its line would not show."""
+    points = [(record["epoch"], record[key]) for record in history if is_number(record.get(key))]
+    if len(points) == 1:
+        style["marker"] = style.get("marker") or "o"
+    ax.plot([epoch for epoch, _ in points], [value for _, value in points], **style)
+
+
+def show_epochs(ax: Axes) -> None:
+    """Epochs as the x axis, whole numbers alone."""
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # of one epoch, too
+    ax.grid(alpha=0.3)
 
 
 def plot_iou(metric: ConfusionMatrix, classes: Classes = LAB_CLASSES) -> Figure:
@@ -62,7 +82,7 @@ def plot_iou(metric: ConfusionMatrix, classes: Classes = LAB_CLASSES) -> Figure:
 
 
 def plot_confusion(metric: ConfusionMatrix, classes: Classes = LAB_CLASSES) -> Figure:
-    """The confusion matrix, each row as shares of its class's labelled pixels: the diagonal is the recall."""
+    """The confusion matrix, each row as shares of its class's labeled pixels: the diagonal is the recall."""
     _check_classes(metric.num_classes, classes)
     shares = metric.counts / np.maximum(metric.counts.sum(1, keepdims=True), 1)
     many = len(classes) > MANY
@@ -110,33 +130,25 @@ def _check_classes(number: int, classes: Classes) -> None:
 
 
 def spread_out(ax: Axes, values: Sequence[float], axis: str = "x") -> tuple[float, float]:
-    """Limits with room around `values` on a logarithmic axis, x or y, which it returns.
+    """Sets limits with room around `values` on a logarithmic axis, x or y, and returns them.
 
-    Plain figures (20K, 5M) stand at 1, 2 and 5, or at powers of ten over a wide range.
+    Ticks such as 20k and 5M stand at 1, 2 and 5, over a wide range at powers of ten alone.
     """
     low, high = min(values) / 1.6, max(values) * 1.6
     getattr(ax, f"set_{axis}lim")(low, high)
     ticks = getattr(ax, f"{axis}axis")
     ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 80 else (1,)))
-    ticks.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    ticks.set_major_formatter(EngFormatter(sep=""))
     ticks.set_minor_formatter(NullFormatter())
     return low, high
 
 
-def short(value: float, form: str = "g") -> str:
-    """20K, 5M, 1.2G: the figure before the unit in the format `form`."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= size:
-            return f"{value / size:{form}}{unit}"
-    return f"{value:g}"
-
-
 def name_points(ax: Axes, points: Sequence[tuple[float, float, str]], size: float = 8) -> None:
-    """Names beside the points (x, y, name), each where it covers no other point and no other name, if there is such.
+    """Writes a name beside each point (x, y, name), where it covers no other point or name if such a place exists.
 
-    The axes must have their limits by then. `size` is that of the letters.
+    The axes must have their limits already. `size` is that of the letters.
     """
-    ax.figure.draw_without_rendering()  # until then nothing has its place
+    ax.figure.draw_without_rendering()  # gives everything its place
     places = ax.transData.transform([(x, y) for x, y, _ in points])  # (points, 2), in pixels
     pixel = ax.figure.dpi / 72
     taken = [(px - 5 * pixel, py - 5 * pixel, px + 5 * pixel, py + 5 * pixel) for px, py in places]

@@ -1,16 +1,13 @@
 """The checkerboard of transposed convolutions, drawn and measured on the up-sampling of gallery/unet.py.
 
 Follows Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts" (Distill 2016), and Aitken et al.,
-"Checkerboard artifact free sub-pixel convolution" (arXiv 1707.02937, 2017), who tell two causes apart:
+"Checkerboard artifact free sub-pixel convolution" (arXiv 1707.02937, 2017), who describe two causes:
 
-- overlap: where the stride does not divide the kernel, more weights meet at some pixels than at others. It is there
-  whatever the weights are, and does not average out over networks: `phase_ratio`;
-- initialisation: the four pixels that grow out of one are sums of different weights, and random weights disagree, with
-  any kernel. Training may make them agree; it does not have to: `share_in_blocks`.
+- overlap: if the stride does not divide the kernel, more weights meet at some pixels than at others: `phase_ratio`;
+- initialization: the four pixels that come from one are sums of different, random weights: `share_in_blocks`.
 
-Nothing is trained here: three up-samplings in a row, no ReLU in between, so that nothing else shows, of a smooth input.
-
-Shapes: C channels, maps of h x w pixels; a phase is the quarter of a map with one parity of row and column.
+Nothing is trained here: a smooth input goes through three up-samplings in a row, without a ReLU. Shapes: C channels,
+maps of h x w pixels; a phase is the quarter of a map with one parity of row and column.
 """
 import math
 from collections.abc import Callable
@@ -22,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.unet import BilinearConv, initialise, transposed
+from gallery.unet import BilinearConv, initialize, transposed
 
 UPSAMPLINGS = {
     "transposed 3x3, stride 2": partial(transposed, kernel=3),
@@ -33,7 +30,7 @@ UPSAMPLINGS = {
 CHANNELS = 16
 TIMES = 3    # up-samplings in a row: their patterns repeat every 2, 4 and 8 pixels
 SIDE = 10    # rows and columns of the input
-MARGIN = 16  # pixels cut off each side of the output, an even number: what the zeros around the maps reach
+MARGIN = 16  # pixels cut off each side of the output, which the zeros around the maps reach; an even number
 SEEDS = range(20)
 
 Upsampling = Callable[[int, int], nn.Module]  # from the channels before and after to (N, C, h, w) -> (N, C', 2h, 2w)
@@ -41,12 +38,12 @@ Upsampling = Callable[[int, int], nn.Module]  # from the channels before and aft
 
 @torch.no_grad()
 def count_contributions(upsampling: Upsampling, side: int = 6) -> Tensor:
-    """How many weights meet at each pixel, away from the borders: int64 (side, side), side even."""
+    """How many weights meet at each pixel away from the borders: int64 (side, side), side even."""
     layer = upsampling(1, 1)
     for name, parameter in layer.named_parameters():
         parameter.fill_(0 if name.endswith("bias") else 1)
     response = layer(torch.ones(1, 1, side, side))[0, 0]                # (2 side, 2 side)
-    start = side // 2 + side // 2 % 2                                   # even, so that the phases stay in their order
+    start = side // 2 + side // 2 % 2                                   # even: keeps the phases in order
     return response[start:start + side, start:start + side].round().long()
 
 
@@ -54,13 +51,12 @@ def count_contributions(upsampling: Upsampling, side: int = 6) -> Tensor:
 def respond(upsampling: Upsampling, seed: int) -> Tensor:
     """A smooth input after TIMES up-samplings with random weights: float32 (CHANNELS, h, w), h = w = 48.
 
-    The input is 1 plus a wave half as high in each channel, one period long in both directions, shifted at random; the
-    weights are `gallery.unet.initialise`'s. Both follow from `seed`; torch's own random numbers are left alone.
+    Each channel of the input is 1 plus a wave half as high, shifted at random. All follows from `seed`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         stack = nn.Sequential(*(upsampling(CHANNELS, CHANNELS) for _ in range(TIMES)))
-        initialise(stack)
+        initialize(stack)
         shift = torch.rand(2, CHANNELS, 1)
     wave = torch.cos(2 * math.pi * (torch.arange(SIDE) / SIDE + shift))              # (2, CHANNELS, SIDE)
     data = 1 + 0.5 * wave[0, :, :, None] * wave[1, :, None, :]                       # (CHANNELS, SIDE, SIDE)
@@ -70,9 +66,7 @@ def respond(upsampling: Upsampling, seed: int) -> Tensor:
 def share_in_blocks(maps: Tensor) -> Tensor:
     """The part of each map's variance that lies inside its blocks of 2x2 pixels: (..., C, h, w) -> (..., C), 0 to 1.
 
-    It is what averaging the four phases takes away. A checkerboard has 1, noise from pixel to pixel 3/4, since a mean
-    of four keeps a quarter of the variance, and a smooth map next to nothing. (The phases' means over a whole map would
-    differ less: the coarser patterns turn the finer one's sign, and it cancels.) h and w are even.
+    A checkerboard has 1, noise from pixel to pixel 3/4, a smooth map nearly 0. h and w are even.
     """
     return 1 - F.avg_pool2d(maps, 2).var((-2, -1), correction=0) / maps.var((-2, -1), correction=0)
 
@@ -84,10 +78,7 @@ def phase_ratio(maps: Tensor) -> float:
 
 
 def plot_checkerboard() -> Figure:
-    """A column for each of UPSAMPLINGS: the overlap, one response, and the mean strength of all responses at a pixel.
-
-    1100 pixels wide at 100 dots per inch.
-    """
+    """A column for each of UPSAMPLINGS: the overlap, one response, and the mean strength of all responses."""
     figure = Figure(figsize=(11, 9.4), dpi=100, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, rect=(0, 0, 1, 0.99))
     axes = figure.subplots(3, len(UPSAMPLINGS))
@@ -107,8 +98,8 @@ def plot_checkerboard() -> Figure:
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     figure.supxlabel(
-        "Untrained layers, a smooth input: uneven overlap (3x3) favours the same pixels in every network; even overlap "
-        "(2x2, 4x4)\nfavours none, yet each network paints a pattern of its own, as rough as noise (75%); "
+        "Untrained layers, a smooth input: uneven overlap (3x3) favors the same pixels in every network; even overlap "
+        "(2x2, 4x4)\nfavors none, yet each network paints a pattern of its own, as rough as noise (75%); "
         "a resize before the convolution, none.", fontsize=11)
     return figure
 

@@ -1,43 +1,31 @@
-"""ENet: shrink at once, work in bottlenecks at an eighth of the resolution, and let a small decoder put it back.
+"""ENet: small maps from the start, bottlenecks at an eighth of the resolution, and a small decoder.
 
 Follows Paszke, Chaurasia, Kim and Culurciello, "ENet: A Deep Neural Network Architecture for Real-Time Semantic
-Segmentation" (2016), table 1 and figure 2, and for details the code that the authors published
-(github.com/e-lab/ENet-training, train/models):
+Segmentation" (2016), table 1 and figure 2, in details the authors' code (github.com/e-lab/ENet-training):
 
-- early down-sampling: the first two blocks bring the picture to a quarter, because pictures are redundant and fine
-  maps are dear. The initial block (figure 2a) is thirteen filters and the picture itself, pooled;
-- a bottleneck (figure 2b) projects to a quarter of its channels, filters these, expands them again and adds the result
-  to its main branch. The filter is plain, dilated, or a 5x5 taken apart into a column and a row;
-- down-sampling: the main branch is pooled, and filled up with channels of zeros; beside it the projection takes 2x2
-  filters with a stride of 2, where 1x1 filters with that stride would drop three pixels of four;
-- up-sampling: a pooling remembers where its maxima were, and the decoder's unpooling puts values back to just these
-  places (an idea of SegNet: Badrinarayanan, Kendall and Cipolla, 2015). The other places get zeros, and the branch
-  beside, with a transposed convolution, which the paper calls a full convolution;
-- the decoder is small, five bottlenecks against twenty-two: it has only to refine what the encoder has decided.
+- early down-sampling: two blocks reduce the image to a quarter, because fine maps cost much;
+- a bottleneck (figure 2b) projects to a quarter of its channels, filters these (plain, dilated, or a column and a row
+  of 5), expands them again and adds the result to its main branch;
+- down-sampling pools the main branch and fills it up with channels of zeros; beside it the projection has 2x2 filters
+  of stride 2, because 1x1 filters of that stride would skip three pixels of four;
+- up-sampling puts values back where the pooling found its maxima (SegNet's idea), beside a transposed convolution;
+- the decoder only refines what the encoder has decided: five bottlenecks against twenty-two.
 
-`width` scales all of it and is at least 4; table 1 is for 16.
+Where paper and code differ, this file follows the paper. Unlike both, no convolution before a batch norm has a bias,
+and the whole network is trained at once. thop counts the three transposed convolutions 4 times too high: 91 M instead
+of 23 M of the 957 M multiply-accumulates at 256 x 512.
 
-Where the paper and the published code differ, the paper is followed: the code's decoder has ReLUs instead of PReLUs,
-and no dropout. What differs from both:
-
-- what stands in front of a batch norm has no bias, which the norm's own would replace. The paper leaves them out of
-  the projections alone;
-- the whole network is trained at once; the paper trains the encoder on a small target first, then puts the decoder on.
-
-thop counts a transposed convolution stride^2 = 4 times too high: each pixel of the output for the whole kernel, of
-which it sees a quarter on average. Of ENet's 957 M multiply-accumulates at 256 x 512 (torch's counter) 23 M are in its
-three, for which thop says 91 M; with the norms, which torch leaves out, it comes to 1101 M. The lab takes the larger.
-
-Shapes: N pictures, H x W pixels (both divisible by 8), K classes, w = `width`; C channels and h x w places in a block.
+`width` scales all of it, from 4 on; table 1 is for 16. Shapes: N images, H x W pixels (both divisible by 8), K classes,
+w = `width`; C channels and h x w places in a block.
 """
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input, norm, norm_act
+from gallery.common import NUM_CLASSES, check_input, load_weights, norm, norm_act
 
-# Table 1, with the channels of width 16. A filter is its (length, dilation): those of length 3 are squares, longer
-# ones a column and a row.
+# Table 1, with the channels of width 16. A filter is (length, dilation): of length 3 it is a square, longer ones are a
+# column and a row.
 WIDTH = 16      # channels of the initial block
 PLAIN = (3, 1)
 SECTION = (PLAIN, (3, 2), (5, 1), (3, 4), PLAIN, (3, 8), (5, 1), (3, 16))  # bottlenecks 2.1 to 2.8
@@ -66,13 +54,13 @@ def spatial_filter(channels: int, length: int, dilation: int) -> nn.Sequential:
 
 
 def branch(project: nn.Module, inside: int, spatial: nn.Module, out_channels: int, dropout: float) -> nn.Sequential:
-    """What a bottleneck adds to its main branch: project to `inside` channels, filter, expand. Drops whole channels."""
+    """What a bottleneck adds to its main branch: project to `inside` channels, filter, expand; drop whole channels."""
     return nn.Sequential(project, norm_act(inside), spatial, norm_act(inside),
                          conv(inside, out_channels), norm(out_channels), nn.Dropout2d(dropout))
 
 
 class InitialBlock(nn.Module):
-    """Filters beside the pooled picture: (N, 3, H, W) -> (N, C, H/2, W/2); C is 4 or more."""
+    """Filters beside the pooled image: (N, 3, H, W) -> (N, C, H/2, W/2); C is 4 or more."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,7 +86,7 @@ class Bottleneck(nn.Module):
 
 
 class Down(nn.Module):
-    """(N, C_in, h, w) -> (N, C_out, h/2, w/2), and where in x the maxima were: int64 (N, C_in, h/2, w/2)."""
+    """(N, C_in, h, w) -> (N, C_out, h/2, w/2), and the places of the maxima in x: int64 (N, C_in, h/2, w/2)."""
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -131,10 +119,9 @@ class Up(nn.Module):
 
 
 class ENet(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 8.
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 8.
 
-    The last layer has no counterpart in the encoder's poolings: the initial block has pooled the picture, with three
-    channels, and the output has K. It is a bare transposed convolution, whose kernel equals its stride.
+    The last layer is a transposed convolution whose kernel equals its stride: no pooling of K channels came before.
     """
 
     STRIDE = 8
@@ -151,7 +138,7 @@ class ENet(nn.Module):
                 steps.append(step(before, after, dropout))
                 stages.append(nn.Sequential(*(Bottleneck(after, *shape, dropout) for shape in filters)))
                 before = after
-        # The weights start as torch leaves them, as in the authors' code. With He et al.'s a new network's logits are
+        # The weights start with torch's defaults, as in the authors' code. With He et al.'s a new network has logits
         # in the thousands in eval mode: 27 bottlenecks add up, and the batch norms have no statistics yet.
         self.classifier = nn.ConvTranspose2d(before, num_classes, 2, stride=2)
 
@@ -169,9 +156,4 @@ class ENet(nn.Module):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    width, num_classes = state_dict["classifier.weight"].shape[:2]
-    model = ENet(num_classes=num_classes, width=width)
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, lambda weights: ENet(*weights["classifier.weight"].shape[1::-1]))

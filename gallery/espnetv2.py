@@ -1,25 +1,17 @@
-"""ESPNetv2 at width 0.5: wide views out of thin depthwise branches.
+"""ESPNetv2 at width 0.5: thin depthwise branches that see far.
 
 The encoder follows Mehta, Rastegari, Shapiro and Hajishirzi, "ESPNetv2: A Light-weight, Power Efficient, and General
 Purpose Convolutional Neural Network" (CVPR 2019):
 
-- the EESP unit (figure 1c) reduces the channels to a quarter, filters them four times with dilations of its own, and
-  sums the branches up one by one before it joins them, the smallest view first: the dense filters fill the holes
-  that the dilated ones leave;
-- a strided unit (figure 2) halves the resolution, joins the pooled input and adds the picture itself, pooled as far.
+- the EESP unit (figure 1c) reduces the channels to a quarter, filters them four times with different dilations, and
+  adds the branches up one by one, from the narrowest on, so that dense filters fill the holes of the dilated ones;
+- a strided unit (figure 2) halves the resolution, joins the pooled input and adds the pooled image.
 
-The decoder is not in that paper: it is the one that its authors published for segmentation in their later repository
-(github.com/sacmehta/EdgeNets, model/segmentation/espnetv2.py; for Cityscapes at width 0.5: 0.08 M parameters, 149.4 M
-multiply-accumulates for 256 x 512 pixels). Each level filters one thin map at five resolutions, and scales what it
-takes over from the encoder by a gate for each channel.
+The decoder is that of the authors' EdgeNets (github.com/sacmehta/EdgeNets, model/segmentation/espnetv2.py; width 0.5:
+0.08 M parameters, 149.4 M multiply-accumulates for 256 x 512 pixels). Each level filters a thin map at five resolutions
+and scales each channel of the encoder's map. Their strided units hold a PReLU that never runs; it is left out.
 
-What differs from there:
-
-- the authors' strided units hold a PReLU that is never run; it is left out (112 parameters);
-- they shuffle channels so that a grouped convolution meets one channel at five resolutions; stacking the maps in that
-  order does it at once.
-
-Shapes: N pictures, H x W pixels (both divisible by 16), K classes, P channels inside a pyramid.
+Shapes: N images, H x W pixels (both divisible by 16), K classes, P channels inside a pyramid.
 """
 import math
 
@@ -27,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input
+from gallery.common import NUM_CLASSES, check_input, conv_norm, load_weights
 
-# The encoder (section 3.3). A row is a level, which starts with a strided unit: its channels, how many plain units
-# follow, and the dilations of the strided and of the plain units' branches.
+# The encoder (section 3.3). A row is a level, which starts with a strided unit: its channels, the number of plain units
+# that follow, and the dilations of the strided and of the plain units' branches.
 STEM = 16  # channels at stride 2
 LEVELS = (
     # C  plain dilations: strided, plain
@@ -39,19 +31,12 @@ LEVELS = (
     (128, 7,   (1, 2, 3, 4), (1, 1, 2, 3)),  # stride 16
 )
 DECODER = (64, 48, 32)  # channels of the decoder at strides 16, 8 and 4; at stride 2 they are K
-SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # the resolutions of a pyramid against its input's
+SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # the resolutions of a pyramid, relative to its input's
 SMALLEST = 5  # rows and columns that a pyramid's map has at least
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels))
-
-
-def conv_norm_act(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-                  ) -> nn.Sequential:
-    return conv_norm(in_channels, out_channels, kernel, stride, groups).append(nn.PReLU(out_channels))
+def conv_norm_prelu(in_channels: int, out_channels: int, **options: int) -> nn.Sequential:
+    return conv_norm(in_channels, out_channels, **options).append(nn.PReLU(out_channels))
 
 
 def norm_act(channels: int) -> nn.Sequential:
@@ -68,13 +53,13 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class Branches(nn.Module):
-    """Reduce, filter with each dilation, sum up, join, mix: (N, C_in, H, W) -> (N, C_out, H/stride, W/stride)."""
+    """Reduce, filter with each dilation, add up, join, mix: (N, C_in, H, W) -> (N, C_out, H/stride, W/stride)."""
 
     def __init__(self, in_channels: int, out_channels: int, dilations: tuple[int, ...], stride: int = 1) -> None:
         super().__init__()
         groups = len(dilations)
         width = out_channels // groups
-        self.reduce = conv_norm_act(in_channels, width, groups=groups)
+        self.reduce = conv_norm_prelu(in_channels, width, groups=groups)
         self.convs_dw = nn.ModuleList(
             nn.Conv2d(width, width, 3, stride, padding=dilation, dilation=dilation, groups=width, bias=False)
             for dilation in dilations)
@@ -102,17 +87,17 @@ class EESP(nn.Module):
 
 
 class StridedEESP(nn.Module):
-    """(N, C_in, H, W) and the picture at half that resolution (N, 3, H/2, W/2) -> (N, C_out, H/2, W/2)."""
+    """(N, C_in, H, W) and the image at half that resolution (N, 3, H/2, W/2) -> (N, C_out, H/2, W/2)."""
 
     def __init__(self, in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
         self.branches = Branches(in_channels, out_channels - in_channels, dilations, stride=2)
-        self.picture = nn.Sequential(conv_norm_act(3, 3, kernel=3), conv_norm(3, out_channels))
+        self.image = nn.Sequential(conv_norm_prelu(3, 3, kernel=3), conv_norm(3, out_channels))
         self.act = nn.PReLU(out_channels)
 
-    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
         y = torch.cat([halve(x), self.branches(x)], dim=1)
-        return self.act(y + self.picture(picture))
+        return self.act(y + self.image(image))
 
 
 class PyramidPool(nn.Module):
@@ -120,10 +105,10 @@ class PyramidPool(nn.Module):
 
     def __init__(self, in_channels: int, width: int, out_channels: int, bias: bool = False) -> None:
         super().__init__()
-        self.reduce = conv_norm_act(in_channels, width)
+        self.reduce = conv_norm_prelu(in_channels, width)
         self.convs_dw = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False) for _ in SCALES)
         self.norm_act = norm_act(len(SCALES) * width)
-        self.merge = conv_norm_act(len(SCALES) * width, width, kernel=3, groups=width)
+        self.merge = conv_norm_prelu(len(SCALES) * width, width, kernel=3, groups=width)
         self.expand = nn.Conv2d(width, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,12 +128,12 @@ class PyramidPool(nn.Module):
 
 
 class Lateral(nn.Module):
-    """Brings a level of the encoder to the decoder's width, each channel scaled by a gate in 0..1."""
+    """Brings a level of the encoder to the decoder's width and scales each channel by a gate in 0..1."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.gate = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.conv = conv_norm_act(in_channels, out_channels, kernel=3, groups=math.gcd(in_channels, out_channels))
+        self.conv = conv_norm_prelu(in_channels, out_channels, kernel=3, groups=math.gcd(in_channels, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate(x.mean(dim=(2, 3), keepdim=True)).sigmoid()            # (N, C_out, 1, 1)
@@ -156,14 +141,14 @@ class Lateral(nn.Module):
 
 
 class ESPNetv2(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 16."""
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 16."""
 
     STRIDE = 16
 
     def __init__(self, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         # encoder
-        self.stem = conv_norm_act(3, STEM, kernel=3, stride=2)
+        self.stem = conv_norm_prelu(3, STEM, kernel=3, stride=2)
         self.strided, self.plain = nn.ModuleList(), nn.ModuleList()
         widths = [STEM]
         for width, units, strided, plain in LEVELS:
@@ -187,13 +172,13 @@ class ESPNetv2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.STRIDE)
-        size, picture = x.shape[2:], halve(x)
+        size, image = x.shape[2:], halve(x)
         x = self.stem(x)                          # (N, 16, H/2, W/2)
         skips = []
         for strided, plain in zip(self.strided, self.plain, strict=True):
             skips.append(x)
-            picture = halve(picture)
-            x = plain(strided(x, picture))        # (N, 32, H/4, W/4), (N, 64, H/8, W/8), (N, 128, H/16, W/16)
+            image = halve(image)
+            x = plain(strided(x, image))        # (N, 32, H/4, W/4), (N, 64, H/8, W/8), (N, 128, H/16, W/16)
 
         first, *others = self.pyramids
         x = first(x)                              # (N, 64, H/16, W/16)
@@ -206,8 +191,5 @@ class ESPNetv2(nn.Module):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    model = ESPNetv2(num_classes=state_dict[f"pyramids.{len(DECODER)}.expand.bias"].shape[0])
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    last = f"pyramids.{len(DECODER)}.expand.bias"
+    return load_weights(MODEL_PATH, lambda weights: ESPNetv2(num_classes=weights[last].shape[0]))

@@ -1,37 +1,26 @@
-"""Fast-SCNN: one shallow start for two branches, a deep one at low resolution and one that just waits.
+"""Fast-SCNN: two branches that share their first layers, a deep one at low resolution and a shallow one.
 
-Follows Poudel, Liwicki and Cipolla, "Fast-SCNN: Fast Semantic Segmentation Network" (BMVC 2019), figure 1 and tables
-1 to 3; its authors published no code:
+Follows Poudel, Liwicki and Cipolla, "Fast-SCNN: Fast Semantic Segmentation Network" (BMVC 2019), figure 1 and tables 1
+to 3; its authors published no code:
 
-- learning to down-sample (section 3.2.1): networks with two branches look at the picture twice, small for what there
-  is and large for where. Their first layers find the same edges; here three layers of stride 2 do it once for both;
-- global feature extractor (section 3.2.2): MobileNetV2's inverted residuals (Sandler et al., CVPR 2018; table 2), which
-  filter six times as many channels as they take and return, and PSPNet's pyramid pooling (Zhao et al., CVPR 2017);
-- feature fusion (section 3.2.3, table 3): the deep map is stretched four times and filtered with dilation 4, so that
-  the 3x3 filter reads what were neighbours before (away from the border, filtering first would give the same; but not
-  what the ReLU makes of it). The shallow map needs a pointwise convolution only, and the two are added;
+- learning to down-sample (section 3.2.1): three layers of stride 2 find the edges once for both branches;
+- global feature extractor (section 3.2.2): MobileNetV2's inverted residuals (Sandler et al., CVPR 2018; table 2) and
+  PSPNet's pyramid pooling (Zhao et al., CVPR 2017);
+- feature fusion (section 3.2.3, table 3): the deep map, resized to four times its size and filtered with dilation 4,
+  plus the shallow map after a pointwise convolution;
 - classifier (section 3.2.4): two more depthwise-separable convolutions before the logits.
 
-A depthwise and a pointwise convolution have no ReLU between them (section 3.2.1). ReLU6, MobileNetV2's, trains more
-slowly here and to no better result (section 4.1). Dropout is for the last layer alone (section 4.1), which is read here
-as in front of it; how much, the paper does not say, and 0.1 is the habit of those who have rebuilt the network.
+Chosen here, since the paper does not say: a batch norm between depthwise and pointwise, as in MobileNets; PSPNet's bins
+1, 2, 3 and 6; a dropout of 0.1. Auxiliary logits (section 4.1) are left out: this interface has one output.
 
-What the paper does not say and is chosen here: a batch norm between depthwise and pointwise, as MobileNets have it;
-the pyramid's bins 1, 2, 3 and 6 with a quarter of the channels each, as in PSPNet.
-
-Auxiliary logits after the first two modules, with 0.4 of the weight in the loss (section 4.1), are left out: this
-interface has one output. Weight decay (0.00004) spares the depthwise filters.
-
-`width` scales all of it; table 1 is for 32. In training mode a batch of one picture is refused by the batch norm behind
-the pyramid's bin of 1, which would see one number a channel.
-
-Shapes: N pictures, H x W pixels (both divisible by 32), K classes, w = `width`; h x w and C inside a block.
+`width` scales all of it; table 1 is for 32. Training needs two images a batch, because a batch norm follows the bin of
+1. Shapes: N images, H x W pixels (both divisible by 32), K classes, w = `width`; h x w and C inside a block.
 """
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input, resize
+from gallery.common import NUM_CLASSES, check_input, conv_norm, conv_norm_act, initialize, load_weights, resize
 
 # Table 1, with the channels of width 32.
 WIDTH = 32
@@ -48,20 +37,8 @@ FUSION_STRIDE = 4          # how much coarser the deep map is than the shallow o
 DROPOUT = 0.1
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
-              ) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2 * dilation, dilation=dilation,
-                  groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels))
-
-
-def conv_norm_act(*shape: int, **options: int) -> nn.Sequential:
-    return conv_norm(*shape, **options).append(nn.ReLU(inplace=True))
-
-
 def ds_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """DSConv, depthwise 3x3 and pointwise: (N, C_in, h, w) -> (N, C_out, h/stride, w/stride)."""
+    """Depthwise-separable, a 3x3 on each channel, then a 1x1: (N, C_in, h, w) -> (N, C_out, h/stride, w/stride)."""
     return nn.Sequential(conv_norm(in_channels, in_channels, 3, stride, groups=in_channels),
                          conv_norm_act(in_channels, out_channels))
 
@@ -69,7 +46,7 @@ def ds_conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequenti
 class Bottleneck(nn.Module):
     """Expand, filter each channel, project (table 2): (N, C_in, h, w) -> (N, C_out, h/stride, w/stride).
 
-    The projection has no ReLU: among few channels, what it cut off would be lost.
+    The projection has no ReLU: with few channels, what a ReLU cuts off is lost.
     """
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
@@ -115,7 +92,7 @@ class FeatureFusion(nn.Module):
 
 
 class FastSCNN(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 32."""
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 32."""
 
     STRIDE = 32
 
@@ -136,10 +113,8 @@ class FastSCNN(nn.Module):
         self.refine = nn.Sequential(ds_conv(channels, channels), ds_conv(channels, channels))
         self.dropout = nn.Dropout(DROPOUT)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.classifier.weight, std=0.01)   # so that all classes start about equally probable
+        initialize(self)
+        nn.init.normal_(self.classifier.weight, std=0.01)   # all classes start about equally probable
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,9 +127,5 @@ class FastSCNN(nn.Module):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    model = FastSCNN(num_classes=state_dict["classifier.weight"].shape[0],
-                     width=state_dict["downsample.0.0.weight"].shape[0])
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, lambda weights: FastSCNN(
+        num_classes=weights["classifier.weight"].shape[0], width=weights["downsample.0.0.weight"].shape[0]))

@@ -9,11 +9,11 @@ from utils.complexity import count_size, profile_model
 from utils.lab import INPUT_SIZE
 from utils.timing import time_network
 
-PICTURES = 3  # for the receptive field: each maximum hides the pixels that are not it, other ones in each picture
+IMAGES = 3  # for the receptive field: a max pooling hides all pixels but its maximum, others in each image
 PASSES = 5
 
 
-class Cost(NamedTuple):
+class MeasuredCost(NamedTuple):
     """parameters; KB of all tensors; MACs by thop and by torch's dispatcher; rows and columns seen; CPU ms."""
 
     parameters: int
@@ -24,24 +24,23 @@ class Cost(NamedTuple):
     milliseconds: float
 
 
-def measure(network: nn.Module, narrow: nn.Module) -> Cost:
-    """The costs of `network` for one picture of the lab's size, one thread of the CPU (the median of 5 passes).
+def measure(network: nn.Module, narrow: nn.Module) -> MeasuredCost:
+    """The costs of `network` for one image of the lab's size, one thread of the CPU (the median of 5 passes).
 
-    narrow: the same network with fewer channels, if there is one; it sees as far, and shows it sooner.
+    narrow: the same network with fewer channels, if there is one; it sees as far and is measured faster.
     """
     network = network.cpu().eval()
     profile = profile_model(network)
-    return Cost(sum(parameter.numel() for parameter in network.parameters()), count_size(network), profile.thop,
+    return MeasuredCost(sum(parameter.numel() for parameter in network.parameters()), count_size(network), profile.thop,
                 profile.dispatched, receptive_field(narrow), time_network(network, passes=PASSES))
 
 
 def receptive_field(network: nn.Module, size: tuple[int, int] = INPUT_SIZE) -> tuple[int, int]:
     """Rows and columns of an input of `size` (H, W) that the logits of the pixel in its middle depend on.
 
-    Found by going backwards: the pixels whose gradient is not 0, once all weights are positive, so that nothing cancels
-    and no ReLU closes; they differ, as a layer norm of equal channels is 0. It is the theoretical field, of which the
-    pixels far out carry next to nothing (Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional
-    Neural Networks", 2016).
+    These are the pixels whose gradient is not 0 once all weights are positive; they differ, because a layer norm of
+    equal channels is 0. The outer ones have almost no influence (Luo et al., "Understanding the Effective Receptive
+    Field", 2016).
     """
     network = copy.deepcopy(network).cpu().double().eval()
     generator = torch.Generator().manual_seed(0)
@@ -52,7 +51,7 @@ def receptive_field(network: nn.Module, size: tuple[int, int] = INPUT_SIZE) -> t
         else:
             nn.init.constant_(parameter, 0. if name.endswith("bias") else 1.)
     seen = torch.zeros(size, dtype=torch.bool)
-    for _ in range(PICTURES):
+    for _ in range(IMAGES):
         data = torch.rand((1, 3, *size), generator=generator, dtype=torch.float64).requires_grad_()
         logits = network(data)
         if logits.requires_grad:

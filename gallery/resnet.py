@@ -1,22 +1,19 @@
 """ResNet-18 without its classifier: the encoder of the gallery's FCN, ResNet U-Net, DeepLab and PSPNet.
 
-Follows He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016): table 1's column "18-layer", with the
-shortcuts of option B (a 1x1 convolution where the shape changes) and the initialisation of its predecessor (He et al.,
-"Delving Deep into Rectifiers", 2015). A block learns what is to be added to its input, so that gradients reach the
-first layers through the sums undamped.
+Follows He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016): table 1, column "18-layer", with the
+shortcuts of option B, a 1x1 convolution where the shape changes; initialized as in He et al., "Delving Deep into
+Rectifiers" (2015). For finer maps than stride 32, DeepLab (Chen et al., 2017, section 3.1) removes the stride of 2 from
+the last stages and dilates the 3x3 filters behind it, which then read the pixels that were neighbors before. So a
+network can be trained at stride 16 and used at stride 8.
 
-Segmentation wants finer maps than the paper's last, of stride 32. DeepLab (Chen et al., "Rethinking Atrous Convolution
-for Semantic Image Segmentation", 2017, section 3.1) takes the step of 2 out of the last stages and spreads the 3x3
-filters behind it instead: on a map twice as fine, dilation 2 reads the pixels that were neighbours before. The first
-convolution of such a stage, which took the step, reads its input as before; so with the same weights every second pixel
-of the finer map is the coarser map's, and a network can be trained at stride 16 and used at stride 8.
-
-Shapes: N pictures, H x W pixels.
+Shapes: N images, H x W pixels.
 """
 from torch import Tensor, nn
 
+from gallery.common import initialize
+
 WIDTHS = (1, 1, 2, 4, 8)  # channels of the five maps, the stem's, then the stages', in multiples of `width`
-BLOCKS = (2, 2, 2, 2)     # basic blocks a stage
+BLOCKS = (2, 2, 2, 2)     # basic blocks in each stage
 
 
 class BasicBlock(nn.Module):
@@ -40,20 +37,19 @@ class BasicBlock(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # Every other pixel is taken before the 1x1 convolution, not by it: with a step of 2 and 8 channels or fewer,
-        # its gradients in channels_last overrun their memory on a CPU (torch 2.15).
+        # The pixels are chosen before the 1x1 convolution, not by its stride: with a stride of 2 and at most 8 channels
+        # its gradients in channels_last write past the end of their memory on a CPU (torch 2.15).
         shortcut = x if self.downsample is None else self.downsample(x[:, :, ::self.stride, ::self.stride])
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
 class ResNet18(nn.Module):
-    """Pictures float32 (N, 3, H, W) to five maps; H and W divide by `output_stride`, the last map's: 32, 16 or 8.
+    """Images float32 (N, 3, H, W) to five maps. H and W must divide by `output_stride`, the last map's: 32, 16 or 8.
 
-    The maps have `widths`, at the paper's width 64, 64, 128, 256, 512 channels, at strides 2, 4, 8, 16, 32, or at
-    `output_stride` where that is less. A width of 16 costs a sixteenth and trains on a CPU.
-    The names of the parameters are those that torchvision gives to its ResNet-18.
-    Raises ValueError for another output stride.
+    The maps have `widths` channels (64, 64, 128, 256, 512 at the paper's width of 64) at strides 2, 4, 8, 16 and 32,
+    but none above `output_stride`. The parameters have torchvision's names. Raises ValueError for another output
+    stride.
     """
 
     def __init__(self, output_stride: int = 32, width: int = 64) -> None:
@@ -69,15 +65,13 @@ class ResNet18(nn.Module):
         for number, blocks in enumerate(BLOCKS, start=1):
             before, after = self.widths[number - 1:number + 1]
             step = 1 if number == 1 else 2
-            stride = step if reached < output_stride else 1  # what is left of the step goes into the dilation
-            spread = dilation * step // stride
+            stride = step if reached < output_stride else 1
+            spread = dilation * step // stride  # a stride that is left out becomes dilation
             setattr(self, f"layer{number}", nn.Sequential(
                 BasicBlock(before, after, stride, (dilation, spread)),
                 *(BasicBlock(after, after, 1, (spread, spread)) for _ in range(blocks - 1))))
             reached, dilation = reached * stride, spread
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = [self.relu(self.bn1(self.conv1(x)))]                 # (N, width, H/2, W/2)

@@ -1,37 +1,23 @@
-"""ResNet U-Net: a classifier's encoder, U-Net's decoder; and the same without the skip connections.
+"""ResNet U-Net: the encoder of a classifier with the decoder of a U-Net, and the same without skip connections.
 
-- Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), figure 1: a
-  decoder doubles the resolution step by step. Each step sees, beside the map from below, the encoder's map of its own
-  resolution, joined to it as further channels: the one knows what there is, the other where its edges run.
-- He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016): the encoder, here the ResNet-18 of
-  gallery/resnet.py. Its maps at strides 2, 4, 8, 16 and 32 take the place of those of U-Net's contracting path.
-- Iglovikov and Shvets, "TernausNet: U-Net with VGG11 Encoder Pre-Trained on ImageNet for Image Segmentation" (2018): a
-  classifier as U-Net's encoder, so that it can come pretrained. Here it starts from scratch like the rest.
-- Drozdzal et al., "The Importance of Skip Connections in Biomedical Image Segmentation" (2016): what is lost without
-  the skips. All that the decoder then knows has passed through the last map, of one place for each 32 x 32 pixels:
-  512 numbers for 3072. `ResNetUNetNoSkips` is the experiment.
+- Ronneberger, Fischer and Brox, "U-Net" (2015), figure 1: each step of the decoder sees the map from below, which knows
+  what there is, and the encoder's map of its own resolution, which knows where its edges are.
+- He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016): the encoder, gallery/resnet.py.
+- Drozdzal et al., "The Importance of Skip Connections in Biomedical Image Segmentation" (2016): without skips all that
+  the decoder knows has passed through one place for each 32 x 32 pixels. `ResNetUNetNoSkips` is that experiment; at a
+  width of 64 it has 792,576 of 14,329,224 parameters less.
 
-The widths and the order of the decoder are those of segmentation_models_pytorch's Unet ("resnet18", without
-attention), whose weights fit here in the order in which they stand. What differs from U-Net's figure:
+Widths and order of the decoder are those of segmentation_models_pytorch's Unet ("resnet18"), whose weights fit in the
+order in which they are stored. Unlike U-Net's figure, convolutions are padded and normalized, up-sampling repeats each
+pixel and has no weights, there is no map (and no skip) at stride 1, and the head is a 3x3 convolution.
 
-- the convolutions are padded and followed by batch norm;
-- up-sampling repeats each pixel (nearest) and has no weights; the two 3x3 convolutions that follow do the smoothing.
-  A transposed convolution would have to learn not to paint checkerboards (Odena et al., "Deconvolution and
-  Checkerboard Artifacts", 2016);
-- the encoder begins by halving the resolution: there is no map at stride 1, and the last step has no skip;
-- channels halve from step to step as in U-Net, but the head is a 3x3 convolution.
-
-Without the skips each step's first convolution sees the map from below alone. All else, the decoder's own widths too,
-is the same, so the counts differ by 9 C_skip C_out for each of the four skips: at the width of 64 by
-9 (256 256 + 128 128 + 64 64 + 64 32) = 792,576 parameters of 14,329,224.
-
-Shapes: N pictures, H x W pixels (both divisible by 32), K classes, w = `width`.
+Shapes: N images, H x W pixels (both divisible by 32), K classes, w = `width`.
 """
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input
+from gallery.common import NUM_CLASSES, check_input, conv_norm_act, load_weights
 from gallery.resnet import ResNet18
 
 QUARTERS = (16, 8, 4, 2, 1)  # channels of the decoder at strides 16, 8, 4, 2, 1, in quarters of `width`
@@ -42,14 +28,8 @@ class Up(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(
-            nn.Conv2d(in_channels + skip_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+        self.conv = nn.Sequential(*conv_norm_act(in_channels + skip_channels, out_channels, 3),
+                                  *conv_norm_act(out_channels, out_channels, 3))
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = F.interpolate(x, scale_factor=2, mode="nearest")
@@ -57,10 +37,9 @@ class Up(nn.Module):
 
 
 class ResNetUNet(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 32.
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 32.
 
-    `width` is the number of channels of the encoder's first stage, 64 in ResNet-18; the decoder ends with a quarter of
-    it. Raises ValueError for a width that does not divide by 4.
+    `width`: channels of the encoder's first stage, 64 in ResNet-18. Raises ValueError unless it divides by 4.
     """
 
     STRIDE = 32
@@ -91,17 +70,17 @@ class ResNetUNet(nn.Module):
 
 
 class ResNetUNetNoSkips(ResNetUNet):
-    """ResNetUNet whose decoder sees the encoder's last map and nothing else."""
+    """ResNetUNet whose decoder sees only the encoder's last map."""
 
     SKIPS = False
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    width = state_dict["backbone.conv1.weight"].shape[0]
-    seen, below = state_dict["ups.0.conv.0.weight"].shape[1], state_dict["backbone.layer4.1.bn2.weight"].shape[0]
-    network = ResNetUNet if seen > below else ResNetUNetNoSkips  # what the first step sees beside the map from below
-    model = network(num_classes=state_dict["head.bias"].shape[0], width=width)
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, build)
+
+
+def build(weights: dict[str, Tensor]) -> ResNetUNet:
+    """The network that a state_dict belongs to, by whether the decoder's first step sees a skip."""
+    seen, below = weights["ups.0.conv.0.weight"].shape[1], weights["backbone.layer4.1.bn2.weight"].shape[0]
+    network = ResNetUNet if seen > below else ResNetUNetNoSkips
+    return network(num_classes=weights["head.bias"].shape[0], width=weights["backbone.conv1.weight"].shape[0])

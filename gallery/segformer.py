@@ -1,34 +1,21 @@
-"""SegFormer-B0: a transformer whose maps shrink like those of a convolutional network, and a head of matrix products.
+"""SegFormer-B0: a transformer with maps of four resolutions, like a convolutional network, and a head of linear layers.
 
 Follows Xie, Wang, Yu, Anandkumar, Alvarez and Luo, "SegFormer: Simple and Efficient Design for Semantic Segmentation
-with Transformers" (NeurIPS 2021), figure 2, and for details the code that the authors published
-(github.com/NVlabs/SegFormer):
+with Transformers" (NeurIPS 2021), figure 2, in details the authors' code (github.com/NVlabs/SegFormer):
 
-- overlapped patches (section 3.1): a convolution larger than its stride makes the tokens, four times over, so that
-  there are maps at strides 4, 8, 16 and 32, and no seams between patches;
-- efficient self-attention (equations 1 and 2): every token asks, but only one of R x R answers. Keys and values come
-  from a map that is R times smaller, and the table of scores has HW x HW / R^2 entries instead of (HW)^2;
-- Mix-FFN (equation 3): attention does not know where a token lies. A depthwise 3x3 between the two linear layers tells
-  it, because it sees the zeros beyond the border; there is no position encoding that a new size would break;
-- the all-MLP head (section 3.2, equation 4): attention has looked as far as the picture goes already, so that one
-  linear layer for each map, a resize to stride 4, and two more linear layers (as 1x1 convolutions) are enough.
+- overlapped patches (section 3.1): a convolution whose kernel is larger than its stride makes the tokens, four times in
+  a row, at strides 4, 8, 16 and 32;
+- efficient self-attention (equations 1 and 2): keys and values come from a map that is R times smaller each way;
+- Mix-FFN (equation 3): a depthwise 3x3 between the two linear layers tells a token where it lies, because it sees the
+  zeros beyond the border; no position encoding depends on the image's size;
+- the all-MLP head (section 3.2, equation 4): a linear layer for each map, a resize to stride 4, two 1x1 convolutions.
 
-`width` scales all of it: the stages have 1, 2, 5 and 8 times as many channels, in as many heads, the head 8 times.
+Unlike the authors' it starts from random weights, which costs a transformer more than others, drops nothing, and adds
+1e-5 in all layer norms. thop does not see the two products of the attention, 7 % of the multiply-accumulates at 256 x
+512.
 
-What differs from the authors:
-
-- their encoder starts from ImageNet; here it starts from nothing, which costs a transformer more than others. Like
-  any transformer it wants AdamW (theirs: rate 6e-5, for the head ten times that);
-- they drop whole residual branches in training (stochastic depth, up to 0.1 in the last block) and a tenth of the
-  numbers in front of the classifier. Both are left out, so that a step depends on its batch alone;
-- their layer norms add 1e-6 to the variance in and after the blocks, and 1e-5, torch's own, elsewhere; here all 1e-5.
-
-thop sees the linear layers, the convolutions and the norms, but not the two products of the attention, which are no
-layers: 7 % of B0's multiply-accumulates at 256 x 512, and growing with the square of the picture's area. torch's
-counter sees these, and the lab counts what is larger.
-
-Shapes: N pictures, H x W pixels (both divisible by 32), K classes, w = `width`; inside a stage h x w tokens with C
-channels, in the layout (N, h, w, C): linear layers and layer norms work on the last axis.
+`width` scales all of it. Shapes: N images, H x W pixels (both divisible by 32), K classes, w = `width`; inside a stage
+h x w tokens with C channels, in the layout (N, h, w, C), since linear layers and layer norms work on the last axis.
 """
 import math
 
@@ -36,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input, resize
+from gallery.common import NUM_CLASSES, check_input, load_weights, resize
 
 # The encoder (the appendix's table of the MiT series, B0). A row is a stage: the patch and its stride, the channels in
-# multiples of `width`, which are the heads as well, the reduction R of keys and values, and the number of blocks.
+# multiples of `width`, which is the number of heads as well, the reduction R of keys and values, the number of blocks.
 STAGES = (
     # K  S  C  R  L
     (7,  4, 1, 8, 2),  # stride 4
@@ -57,7 +44,7 @@ def to_tokens(x: Tensor) -> Tensor:
 
 
 def to_map(x: Tensor) -> Tensor:
-    """(N, h, w, C) -> (N, C, h, w), a view: what torch calls channels_last."""
+    """(N, h, w, C) -> (N, C, h, w), a view in channels_last memory."""
     return x.permute(0, 3, 1, 2)
 
 
@@ -74,10 +61,9 @@ class PatchEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each token gathers from the whole map, reduced R times: (N, h, w, C) stays so; h and w divide by R.
+    """Each token gathers from the whole map, reduced R times: (N, h, w, C) stays so; h and w must divide by R.
 
-    The paper writes the reduction as a reshape of R x R tokens into one and a linear layer; that is a convolution
-    whose kernel equals its stride.
+    The reduction, a reshape and a linear layer in the paper, is a convolution whose kernel equals its stride.
     """
 
     def __init__(self, channels: int, heads: int, reduction: int) -> None:
@@ -88,7 +74,7 @@ class Attention(nn.Module):
             self.reduce = nn.Conv2d(channels, channels, reduction, stride=reduction)
             self.norm = nn.LayerNorm(channels)
         self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)  # its bias moves all scores of a token alike, so nothing: the authors'
+        self.key = nn.Linear(channels, channels)  # its bias, as in the authors' code, changes nothing after the softmax
         self.value = nn.Linear(channels, channels)
         self.project = nn.Linear(channels, channels)
 
@@ -108,7 +94,7 @@ class Attention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """Two linear layers and, between them, a look at the neighbours: (N, h, w, C) stays so."""
+    """Two linear layers with a depthwise 3x3 between them: (N, h, w, C) stays so."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -123,7 +109,7 @@ class MixFFN(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and Mix-FFN, each added to what it has normalised: (N, h, w, C) stays so."""
+    """Attention and Mix-FFN, each on the normalized input and added to it: (N, h, w, C) stays so."""
 
     def __init__(self, channels: int, heads: int, reduction: int) -> None:
         super().__init__()
@@ -154,8 +140,7 @@ class Stage(nn.Module):
 class MixTransformer(nn.Module):
     """The encoder MiT-B0: (N, 3, H, W) to four maps with `widths` channels at strides 4, 8, 16 and 32.
 
-    Initialised as in the authors' code: linear layers from a truncated normal distribution of deviation 0.02,
-    convolutions as He et al. do by what a number of theirs feeds, biases zero.
+    Linear layers start from a truncated normal distribution of deviation 0.02, convolutions as He et al.'s.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -170,7 +155,7 @@ class MixTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
-                # not kaiming_normal_, which takes the fan-out of a depthwise filter for C times as large as it is
+                # not kaiming_normal_, whose fan-out of a depthwise filter is C times too large
                 fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
                 nn.init.zeros_(module.bias)
@@ -184,7 +169,7 @@ class MixTransformer(nn.Module):
 
 
 class SegFormerB0(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 32."""
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 32."""
 
     STRIDE = 32
 
@@ -196,7 +181,7 @@ class SegFormerB0(nn.Module):
         self.fuse = nn.Sequential(nn.Conv2d(len(STAGES) * inside, inside, 1, bias=False), nn.BatchNorm2d(inside),
                                   nn.ReLU(inplace=True))
         self.classifier = nn.Conv2d(inside, num_classes, 1)
-        # The head's other layers keep torch's initialisation, as they do in the authors' code.
+        # The head's other layers keep torch's initialization, as in the authors' code.
         nn.init.kaiming_normal_(self.fuse[0].weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -210,9 +195,6 @@ class SegFormerB0(nn.Module):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    model = SegFormerB0(num_classes=state_dict["classifier.weight"].shape[0],
-                        width=state_dict["backbone.stages.0.embed.conv.weight"].shape[0])
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, lambda weights: SegFormerB0(
+        num_classes=weights["classifier.weight"].shape[0],
+        width=weights["backbone.stages.0.embed.conv.weight"].shape[0]))

@@ -1,35 +1,27 @@
-"""SegNet: the decoder is told where each maximum was, and nothing else.
+"""SegNet: the decoder learns where each maximum of the encoder was, and nothing else.
 
 Follows Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image
 Segmentation" (IEEE TPAMI 2017), figures 2 and 3:
 
-- the encoder is VGG-16 without its fully connected layers (Simonyan and Zisserman, "Very Deep Convolutional Networks
-  for Large-Scale Image Recognition", ICLR 2015, table 1, column D): 13 convolutions, which the paper counts as 14.7 M
-  parameters against 134 M with those layers;
-- its poolings remember which pixel of each 2x2 held the maximum. The decoder, its mirror image, puts a value back at
-  that pixel and zeros beside it, and its convolutions fill the gaps. Up-sampling is not learned, edges stay where the
-  encoder saw them, and what has to be kept for the decoder is 2 bits a pooled value where a U-Net keeps whole maps.
-  (That is what it comes to; torch's indices are int64, larger than a float32 map of the same size.)
+- the encoder is VGG-16 without its fully connected layers (Simonyan and Zisserman, ICLR 2015, table 1, column D);
+- its poolings remember which pixel of each 2x2 had the maximum. The decoder, its mirror image, puts a value back at
+  that pixel and zeros beside it, and its convolutions fill the gaps: 2 bits a value where a U-Net keeps whole maps.
 
-Batch norm and ReLU follow every convolution but the last. The convolutions have no bias, as the norm brings its own:
-VGG-16's 14,714,688 parameters become 14,710,464 without its 4,224 biases. The paper starts from weights trained on
-ImageNet and weighs the classes by median frequency in the loss; this lab starts from nothing.
+Batch norm and ReLU follow every convolution but the last; these convolutions have no bias. The paper starts from
+ImageNet's weights, this lab from random ones. With w = 64 and K = 8: 29,439,688 parameters, 80.56 G
+multiply-accumulates for 256 x 512 pixels.
 
-With w = 64 and K = 8: 29,439,688 parameters, 80.56 G multiply-accumulates for 256 x 512 pixels, half of them in each
-direction.
-
-Shapes: N pictures, H x W pixels (both divisible by 32), K classes, w = `width`.
+Shapes: N images, H x W pixels (both divisible by 32), K classes, w = `width`.
 """
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input
+from gallery.common import NUM_CLASSES, check_input, conv_norm_act, initialize, load_weights
 
 # A row is a stage: the widths of its convolutions, in multiples of `width`. A pooling follows each row of the encoder,
-# an unpooling precedes each row of the decoder. The decoder's last convolution, to the K classes, is the head.
+# an unpooling comes before each row of the decoder. The decoder's last convolution, to the K classes, is the head.
 ENCODER = (
     (1, 1),      # stride 1
     (2, 2),      # stride 2
@@ -50,14 +42,12 @@ class Stage(nn.Sequential):
     """(convolution 3x3, batch norm, ReLU) for each of `widths`: (N, C_in, H, W) -> (N, widths[-1], H, W)."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
-        layers = []
-        for before, after in pairwise((in_channels, *widths)):
-            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        super().__init__(*layers)
+        pairs = pairwise((in_channels, *widths))
+        super().__init__(*(layer for before, after in pairs for layer in conv_norm_act(before, after, 3)))
 
 
 def stages(in_channels: int, rows: tuple[tuple[int, ...], ...], width: int) -> nn.ModuleList:
-    """The stages of a table, the first of which gets `in_channels`."""
+    """The stages of a table; the first one gets `in_channels`."""
     made = nn.ModuleList()
     for row in rows:
         made.append(Stage(in_channels, tuple(factor * width for factor in row)))
@@ -66,7 +56,7 @@ def stages(in_channels: int, rows: tuple[tuple[int, ...], ...], width: int) -> n
 
 
 def pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, H, W) -> its maxima (N, C, H/2, W/2), and where in its H x W plane each of them was: int64, row-major."""
+    """(N, C, H, W) -> its maxima (N, C, H/2, W/2), and their places in the H x W plane: int64, row-major."""
     return F.max_pool2d(x, 2, return_indices=True)
 
 
@@ -76,7 +66,7 @@ def unpool(x: Tensor, indices: Tensor) -> Tensor:
 
 
 class SegNet(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 32.
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 32.
 
     width: channels of the first stage; 64 is the paper's, 8 trains on a CPU.
     """
@@ -88,9 +78,7 @@ class SegNet(nn.Module):
         self.encoder = stages(3, ENCODER, width)
         self.decoder = stages(ENCODER[-1][-1] * width, DECODER, width)
         self.head = nn.Conv2d(DECODER[-1][-1] * width, num_classes, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.STRIDE)
@@ -104,8 +92,5 @@ class SegNet(nn.Module):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    model = SegNet(width=state_dict["encoder.0.0.weight"].shape[0], num_classes=state_dict["head.weight"].shape[0])
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, lambda weights: SegNet(
+        width=weights["encoder.0.0.weight"].shape[0], num_classes=weights["head.weight"].shape[0]))

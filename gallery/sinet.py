@@ -1,37 +1,27 @@
-"""SINet: two ideas that make a segmentation network of 0.1 million parameters.
+"""SINet: two ideas that give a segmentation network of 0.1 million parameters.
 
 Follows Park et al., "SINet: Extreme Lightweight Portrait Segmentation Networks with Spatial Squeeze Modules and
-Information Blocking Decoder" (WACV 2020), in the configuration that its authors published for Cityscapes
-(github.com/clovaai/c3_sinet; 19 classes: 0.12 M parameters, 1.22 G multiply-accumulates for 1024 x 2048 pixels, 68.2 %
-mIoU on val):
+Information Blocking Decoder" (WACV 2020), as its authors published it for Cityscapes (github.com/clovaai/c3_sinet; 19
+classes: 0.12 M parameters, 1.22 G multiply-accumulates for 1024 x 2048 pixels, 68.2 % mIoU on val):
 
-- spatial squeeze (section 3.2): a module runs two branches whose kernels and poolings differ, so that it sees objects
-  of two sizes. Pooling a map, filtering it and stretching it again widens the view as dilation does, without its
-  gridding, and makes the branch cheaper instead of dearer;
-- information blocking (section 3.1): the decoder lets the finer map pass only where the coarser one is unsure of its
-  class. Detail is needed at the edges; inside an object that is recognised already it is noise.
+- spatial squeeze (section 3.2): a module has two branches with different kernels and poolings. To pool a map, filter it
+  and resize it again widens the view as dilation does, without gridding and at a lower cost;
+- information blocking (section 3.1): the finer map passes only where the coarser one is unsure of its class.
 
-What computes the same is written shorter here:
+Two parts compute the same in a shorter form: the channel shuffle, which would only renumber weights, is left out, and
+the last transposed convolution is a 1x1 convolution and a pixel shuffle. The authors' logits have half the resolution;
+here a bilinear resize follows. Their loss on the encoder's own logits is left out: this interface has one output.
 
-- the paper shuffles channels after a module's grouped convolution. What follows treats each channel by itself, up to a
-  1x1 convolution over all of them: the shuffle would only renumber the weights, and is left out;
-- the last layer, a transposed convolution whose kernel equals its stride, is a 1x1 convolution and a pixel shuffle:
-  the same sums, but thop counts the first stride^2 = 4 times too high; pooling and resizing, too, are functions here,
-  which thop does not count;
-- the authors' logits have half the resolution, and so has their target in training; here a bilinear resize follows.
-
-They also train the encoder's own logits, with a quarter of the weight in the loss; this interface has one output.
-
-Shapes: N pictures, H x W pixels (both divisible by 16), K classes.
+Shapes: N images, H x W pixels (both divisible by 16), K classes.
 """
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gallery.common import NUM_CLASSES, check_input, norm, norm_act
+from gallery.common import NUM_CLASSES, check_input, load_weights, norm, norm_act
 
 # The encoder (section 3.3). A row is an S2-module: its channels and the (kernel, pooling) of its two branches.
-# Pooling 1 keeps the resolution; PLAIN is a depthwise 3x3 in one piece instead of a column and a row.
+# Pooling 1 keeps the resolution. PLAIN is a square depthwise 3x3 instead of a column and a row.
 PLAIN = (3, 0)
 STAGE8 = (
     (60,  (3, 1), (5, 1)),
@@ -50,7 +40,7 @@ STAGE16 = (
     (108, (3, 2), (5, 4)),
     (108, PLAIN,  (5, 2)),
 )
-WIDTH2, WIDTH8, WIDTH16 = 16, 24, 60  # channels with which strides 2, 8 and 16 are entered; at stride 4 they are K
+WIDTH2, WIDTH8, WIDTH16 = 16, 24, 60  # channels of the first map at strides 2, 8 and 16; at stride 4 they are K
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -61,7 +51,7 @@ def upsample(x: Tensor) -> Tensor:
 class SqueezeExcite(nn.Module):
     """Scales each channel by a number computed from all channels' means (Hu et al., "Squeeze-and-Excitation", 2018).
 
-    Unlike there, the scale ends in a PReLU instead of a sigmoid, so it is not bounded by 0 and 1.
+    The scale ends in a PReLU instead of the paper's sigmoid, so it is not bounded by 0 and 1.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -90,9 +80,9 @@ class Down(nn.Module):
 
 
 class S2Block(nn.Module):
-    """One branch, the spatial squeeze: pool, filter each channel, mix the channels, stretch: (N, C, H, W) stays so.
+    """One branch, the spatial squeeze: pool, filter each channel, mix the channels, resize: (N, C, H, W) stays so.
 
-    The filter is a column and a row of `kernel` weights side by side, or for PLAIN a square of 3x3.
+    The filter is the sum of a column and a row of `kernel` weights, or for PLAIN a square of 3x3.
     """
 
     def __init__(self, channels: int, kernel: int, pooling: int) -> None:
@@ -110,7 +100,7 @@ class S2Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         if self.pooling > 1:
-            # Rounded up: a map of 3 rows, pooled by 2, becomes 2 rows, of which the last has seen one.
+            # Rounded up: a map of 3 rows, pooled by 2, becomes 2 rows; the last one has seen one row.
             x = F.avg_pool2d(x, self.pooling, ceil_mode=True)  # (N, C, H/pooling, W/pooling)
         first, *second = (conv(x) for conv in self.filters)
         x = self.conv_pw(self.act(sum(second, start=first)))
@@ -146,12 +136,12 @@ class Stage(nn.Sequential):
 
 
 def unsure(logits: Tensor) -> Tensor:
-    """What the most probable class lacks to 1, the blocking map: (N, K, H, W) -> (N, 1, H, W), in 0..1."""
+    """The blocking map, 1 - the highest class probability: (N, K, H, W) -> (N, 1, H, W), in 0..1."""
     return 1 - logits.softmax(dim=1).amax(dim=1, keepdim=True)
 
 
 class SINet(nn.Module):
-    """Float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 16.
+    """Float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 16.
 
     The map at stride 4 has K channels, because the decoder adds it to the logits as it is.
     """
@@ -195,8 +185,4 @@ class SINet(nn.Module):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    model = SINet(num_classes=state_dict["classify16.weight"].shape[0])
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, lambda weights: SINet(num_classes=weights["classify16.weight"].shape[0]))

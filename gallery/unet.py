@@ -1,39 +1,31 @@
-"""U-Net as in its paper, the same without skips, and the same without transposed convolutions: two questions, one file.
+"""U-Net as in its paper, the same without skips, and the same without transposed convolutions.
 
 Follows figure 1 of Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
-(MICCAI 2015): two 3x3 convolutions a level, the resolution halved four times while the channels double, and back up by
-transposed convolutions 2x2 of stride 2. What differs from there, in all three classes: the convolutions are padded, so
-that the output has the input's size and nothing is cropped; a batch norm follows each of them; the pictures have three
-channels; the paper's dropout at the bottom is left out, as is its loss, which weighs the pixels between two cells.
+(MICCAI 2015), with padded convolutions, a batch norm after each, and no dropout.
 
-- `EncoderDecoder` against `UNet` shows what the skips are for. Whatever the first has to say about an edge has gone
-  through a map of stride 16.
-- `UNet(kernel=2, 3 or 4)` against `UNetBilinear` shows what Odena, Dumoulin and Olah, "Deconvolution and Checkerboard
-  Artifacts" (Distill 2016), is about; gallery/checkerboard.py draws it. A transposed convolution of stride 2 gives each
-  of the 4 pixels that grow out of one weights of their own. Kernel 3 is the worst: 1, 2, 2 and 4 of its weights meet
-  there, so the overlap is uneven before anything is trained. Kernels 2 and 4, which the stride divides, overlap evenly
-  (once and 4 times), and yet nothing makes their four sets of weights agree. A resize followed by a convolution, which
-  Odena et al. advise, has one set of weights for all pixels.
+- `EncoderDecoder` against `UNet` shows what the skips are for: without them, whatever the encoder knows about an edge
+  has to pass through a map of stride 16.
+- `UNet(kernel=2, 3 or 4)` against `UNetBilinear` shows the subject of Odena, Dumoulin and Olah, "Deconvolution and
+  Checkerboard Artifacts" (Distill 2016), which gallery/checkerboard.py draws.
 
-The cost with w = 64 and K = 8, multiply-accumulates (MACs) for 256 x 512 pixels:
+Multiply-accumulates (MACs) for 256 x 512 pixels with w = 64 and K = 8:
 
-    class             parameters   MACs       up-sampling's part of them
+    class             parameters   MACs       of them for up-sampling
     EncoderDecoder    27,904,648    77.07 G    4.29 G
     UNet              31,038,088    96.39 G    4.29 G
     UNet(kernel=3)    34,519,688   101.76 G    9.66 G
     UNet(kernel=4)    39,393,928   109.28 G   17.18 G
     UNetBilinear      34,519,688   130.75 G   38.65 G, four times kernel 3's: it works at the output's resolution
 
-thop charges transposed convolutions for each output pixel as if all weights met there, 4 times too much at stride 2.
-
-Shapes: N pictures, H x W pixels (both divisible by 16), K classes, w = `width`.
+thop counts transposed convolutions 4 times too high at stride 2. Shapes: N images, H x W pixels (both divisible by 16),
+K classes, w = `width`.
 """
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from gallery.common import NUM_CLASSES, check_input, resize
+from gallery.common import NUM_CLASSES, check_input, conv_norm_act, load_weights, resize
 
 WIDTHS = (1, 2, 4, 8, 16)  # channels at strides 1, 2, 4, 8 and 16, in multiples of `width`
 PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}  # kernel: (padding, output_padding) with which stride 2 doubles the size
@@ -43,11 +35,7 @@ class DoubleConv(nn.Sequential):
     """(convolution 3x3, batch norm, ReLU) twice: (N, C_in, H, W) -> (N, C_out, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        layers = []
-        for before in (in_channels, out_channels):
-            layers += [nn.Conv2d(before, out_channels, 3, padding=1, bias=False),  # no bias: the batch norm has one
-                       nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
-        super().__init__(*layers)
+        super().__init__(*conv_norm_act(in_channels, out_channels, 3), *conv_norm_act(out_channels, out_channels, 3))
 
 
 class Down(nn.Module):
@@ -83,9 +71,9 @@ class BilinearConv(nn.Module):
 
 
 class Up(nn.Module):
-    """One level back: (N, C_in, H, W), and a skip (N, C_out, 2H, 2W) if there are skips -> (N, C_out, 2H, 2W).
+    """One level up: (N, C_in, H, W), and a skip (N, C_out, 2H, 2W) if there are skips -> (N, C_out, 2H, 2W).
 
-    upsampling: a module (N, C_in, H, W) -> (N, C_out, 2H, 2W); neither norm nor ReLU follows it, as in the paper.
+    upsampling: a module (N, C_in, H, W) -> (N, C_out, 2H, 2W). As in the paper, no norm and no ReLU follows it.
     """
 
     def __init__(self, upsampling: nn.Module, out_channels: int, skip: bool) -> None:
@@ -98,11 +86,11 @@ class Up(nn.Module):
         return self.conv(x if skip is None else torch.cat([skip, x], dim=1))
 
 
-def initialise(network: nn.Module) -> None:
-    """He et al. (2015) for convolutions of both directions, by what one input pixel reaches; biases 0."""
+def initialize(network: nn.Module) -> None:
+    """Draws weights as He et al. (2015) do, by the number of outputs that an input pixel reaches; biases are 0."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            # A transposed convolution stores (C_in, C_out, k, k): torch takes its fan-out for the fan-in.
+            # A transposed convolution stores (C_in, C_out, k, k), so torch takes its fan-out for the fan-in.
             mode = "fan_in" if isinstance(module, nn.ConvTranspose2d) else "fan_out"
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
             if module.bias is not None:
@@ -110,9 +98,9 @@ def initialise(network: nn.Module) -> None:
 
 
 class UShape(nn.Module):
-    """The skeleton of the three networks below; its encoder's names are those of network/network.py.
+    """What the three networks below share. The parameters of its encoder have the names of network/network.py.
 
-    upsampling: makes the module that doubles a map's size, from its numbers of channels before and after.
+    upsampling: makes the module that doubles a map's size, from the numbers of channels before and after.
     """
 
     STRIDE = 16
@@ -131,7 +119,7 @@ class UShape(nn.Module):
         self.up1 = Up(upsampling(w2, w1), w1, skips)
         self.up0 = Up(upsampling(w1, w0), w0, skips)
         self.head = nn.Conv2d(w0, num_classes, 1)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.STRIDE)
@@ -146,13 +134,10 @@ class UShape(nn.Module):
 
 
 class EncoderDecoder(UShape):
-    """No skips: float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 16.
+    """No skips: float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 16.
 
-    All maps are as wide as the U-Net's, and all layers but four are the same. The four are the first convolutions of
-    the levels on the way up: with c = w, 2w, 4w or 8w channels there, the U-Net's reads c from below and c from the
-    skip, this one's the c from below alone. That leaves out 9 c^2 parameters a level, 9 (1 + 4 + 16 + 64) w^2 = 765 w^2
-    in all, and 9 w^2 H W MACs a level (a level's c^2 quadruples as its pixels become a quarter), 36 w^2 H W in all.
-    A U-Net in which these weights are zero computes what this network computes.
+    The first convolution of each level on the way up reads half as many channels as the U-Net's; that saves 765 w^2
+    parameters and 36 w^2 H W MACs. A U-Net with zeros in these weights computes the same.
     """
 
     def __init__(self, width: int = 64, num_classes: int = NUM_CLASSES) -> None:
@@ -160,9 +145,9 @@ class EncoderDecoder(UShape):
 
 
 class UNet(UShape):
-    """The paper's: float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H and W divide by 16.
+    """The paper's: float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W must divide by 16.
 
-    kernel: of the transposed convolutions, whose stride is 2: 2 as in the paper, 3 or 4. Raises ValueError for others.
+    kernel: of the transposed convolutions of stride 2: 2 as in the paper, 3 or 4. Raises ValueError for others.
     """
 
     def __init__(self, width: int = 64, num_classes: int = NUM_CLASSES, kernel: int = 2) -> None:
@@ -170,9 +155,9 @@ class UNet(UShape):
 
 
 class UNetBilinear(UShape):
-    """Resizes, then convolves: float32 pictures (N, 3, H, W), normalised, to logits (N, K, H, W). H, W divide by 16.
+    """Resizes, then convolves: float32 images (N, 3, H, W), normalized, to logits (N, K, H, W). H and W divide by 16.
 
-    It has exactly the parameters of `UNet(kernel=3)`; network/network.py has 1x1 convolutions in place of its 3x3 here.
+    It has as many parameters as `UNet(kernel=3)`.
     """
 
     def __init__(self, width: int = 64, num_classes: int = NUM_CLASSES) -> None:
@@ -180,15 +165,13 @@ class UNetBilinear(UShape):
 
 
 def load_model(MODEL_PATH: str) -> nn.Module:  # noqa: N803  (the lab's fixed name)
-    """Builds the network that the state_dict in `MODEL_PATH` belongs to and loads it, strictly, onto the CPU."""
-    state_dict = torch.load(MODEL_PATH, map_location="cpu", weights_only=True)
-    sizes = {"width": state_dict["stem.0.weight"].shape[0], "num_classes": state_dict["head.weight"].shape[0]}
-    after, before = state_dict["up0.conv.0.weight"].shape[:2]
-    if "up0.up.conv.weight" in state_dict:
-        model = UNetBilinear(**sizes)
-    elif before == after:
-        model = EncoderDecoder(**sizes)
-    else:
-        model = UNet(**sizes, kernel=state_dict["up0.up.weight"].shape[2])
-    model.load_state_dict(state_dict, strict=True)
-    return model
+    return load_weights(MODEL_PATH, build)
+
+
+def build(weights: dict[str, Tensor]) -> UShape:
+    """The network that a state_dict belongs to."""
+    sizes = {"width": weights["stem.0.weight"].shape[0], "num_classes": weights["head.weight"].shape[0]}
+    after, before = weights["up0.conv.0.weight"].shape[:2]
+    if "up0.up.conv.weight" in weights:
+        return UNetBilinear(**sizes)
+    return EncoderDecoder(**sizes) if before == after else UNet(**sizes, kernel=weights["up0.up.weight"].shape[2])

@@ -3,6 +3,8 @@
     python -m handin check                    # what the working tree would hand in
     python -m handin check Lab05_31355555     # a finished hand-in: the folder, or its zip
     python -m handin pack --id 31355555       # checks, then makes the folder and the zip
+    python -m handin submit                   # hands the zip in, where the course has a board
+    python -m handin update DL_Lab5.tar       # what a newer kit would change here; with --apply it does, --undo undoes
 """
 import argparse
 import contextlib
@@ -12,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.lab import LabError
+from utils.lab import ROOT, STUDENT_NUMBER_FORM, LabError
 from utils.terminal import run_main
 
 
@@ -23,10 +25,19 @@ def main() -> None:
     from handin.names import check_id
 
     args = _parse()
+    if args.command == "submit":
+        from handin.submit import submit
+
+        submit(args.archive, args.link, args.replace, args.wait)
+        return
+    if args.command == "update":
+        update(args.kit, args.apply, args.undo)
+        return
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name that this terminal cannot show is no reason to stop
     data = None if args.no_score else find_present_data(args.data)
     seconds = 0.0 if args.no_score else math.inf if args.all else args.seconds
     student_id = check_id(args.id) if args.id else None
+    chosen = {subject: path for subject in CHOICES if (path := getattr(args, subject.replace(" ", ""))) is not None}
     counts = {"OK": 0, "WARN": 0, "FAIL": 0}
 
     def show(finding: object) -> None:
@@ -36,12 +47,11 @@ def main() -> None:
     if args.command == "pack":
         from handin.pack import pack
 
-        chosen = {subject: getattr(args, subject.replace(" ", "")) for subject in CHOICES}
-        handin = collect(student_id, {subject: path for subject, path in chosen.items() if path is not None})
+        handin = collect(student_id, chosen)
         folder, archive = pack(handin, args.out, data, seconds, show, args.anyway)
         print(f"packed {len(handin.files)} files: {folder} and {archive}")
         return
-    with _open(args.handin, student_id) if args.handin else contextlib.nullcontext(collect(student_id)) as handin:
+    with _open(args.handin, student_id, chosen) as handin:
         for finding in examine(handin, data, seconds):
             show(finding)
     print(f"{counts['OK']} OK, {counts['WARN']} WARN, {counts['FAIL']} FAIL")
@@ -50,8 +60,32 @@ def main() -> None:
                        "then check again")
 
 
-# Parts that pack may be told to take from elsewhere than their usual place.
-CHOICES = ("notebook 1", "notebook 2", "weights 1", "weights 2", "report")
+def update(kit: Path | None, apply: bool, undo: bool) -> None:
+    """Shows what a newer kit changes in this folder, changes it, or takes the last change back."""
+    from handin.update import apply_update, opened_kit, plan_update, undo_update
+
+    if undo or kit is None:
+        names = undo_update(ROOT) if undo else []
+        if not names:
+            raise LabError("expected a newer kit's archive, found none: python -m handin update DL_Lab5.tar")
+        print(f"as before the last update: {len(names)} files")
+        return
+    with opened_kit(kit) as folder:
+        plan = plan_update(folder, ROOT)
+        for title, names in (("new", plan.new), ("replaced", plan.replaced), ("removed", plan.gone),
+                             ("kept, yours differs from the kit", plan.kept)):
+            print(*(f"{title}: {name}" for name in names), sep="\n", end="\n" * bool(names))
+        count = len(plan.new) + len(plan.replaced) + len(plan.gone)
+        if apply and count:
+            apply_update(plan, folder, ROOT)
+            print(f"updated to {plan.version}: {count} files changed, {len(plan.kept)} kept. --undo takes it back")
+        else:
+            print(f"{plan.version} would change {count} files and keep {len(plan.kept)} of yours"
+                  + (": call it with --apply" if count else ": nothing to do"))
+
+
+# Files that may be taken from another place than their usual one.
+CHOICES = ("notebook 1", "notebook 2", "network 1", "network 2", "weights 1", "weights 2", "report")
 
 
 def _parse() -> argparse.Namespace:
@@ -59,38 +93,52 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="check the working tree, or a finished hand-in")
     check.add_argument("handin", nargs="?", type=Path, metavar="FOLDER_OR_ZIP",
-                       help="a finished hand-in (default: what lies in the working tree)")
+                       help="a finished hand-in (default: the files in the working tree)")
     pack = commands.add_parser("pack", help="check the working tree, then make the seven files")
     pack.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
     pack.add_argument("--anyway", action="store_true", help="pack in spite of FAILs, and with parts missing")
-    for subject in CHOICES:
-        pack.add_argument(f"--{subject.replace(' ', '')}", type=Path, metavar="FILE",
-                          help=f"the file to take as {subject}")
+    submit = commands.add_parser("submit", help="hand the zip in to the course's board")
+    submit.add_argument("archive", nargs="?", type=Path, metavar="ZIP", help="(default: the newest Lab05_*.zip here)")
+    submit.add_argument("--link", help="your link from the mail, kept for the next time (default: asked for once)")
+    submit.add_argument("--replace", action="store_true", help="in place of what you have waiting")
+    submit.add_argument("--wait", action="store_true", help="wait for the result")
+    renew = commands.add_parser("update", help="bring a newer kit's files into this folder; yours are never touched")
+    renew.add_argument("kit", nargs="?", type=Path, metavar="KIT", help="the newer kit's archive")
+    renew.add_argument("--apply", action="store_true", help="do it; without it, only list what would change")
+    renew.add_argument("--undo", action="store_true", help="take the last update back")
     for command in (check, pack):
-        command.add_argument("--id", required=command is pack, help="your student number, e.g. 31355555")
+        for subject in CHOICES:
+            command.add_argument(f"--{subject.replace(' ', '')}", type=Path, metavar="FILE",
+                                 help=f"the file to take as {subject}")
+        command.add_argument("--id", required=command is pack, help=f"your student number, {STUDENT_NUMBER_FORM}")
         command.add_argument("--data", type=Path, metavar="FOLDER",
                              help="data to score on (default: ./data, or the drawn sample, where they are)")
         command.add_argument("--seconds", type=float, default=15.0,
-                             help="time to score each network for (default: 15); pictures that do not fit are left out")
-        command.add_argument("--all", action="store_true", help="score every validation picture, however long it takes")
+                             help="time to score each network for (default: 15); images that do not fit are left out")
+        command.add_argument("--all", action="store_true", help="score every validation image, however long it takes")
         command.add_argument("--no-score", action="store_true", help="measure no mIoU")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
-def _open(path: Path, student_id: str | None) -> Iterator[object]:
-    """The hand-in in a folder, or in a zip, which is unpacked for as long as it is looked at."""
+def _open(path: Path | None, student_id: str | None, chosen: dict[str, Path]) -> Iterator[object]:
+    """The hand-in in the working tree, in a folder, or in a zip, which is unpacked for the time of the check."""
+    from handin.collect import choose, collect
     from handin.names import read_folder
     from handin.unpack import unpack
 
-    if not path.is_file():
-        yield read_folder(path, student_id)
+    if path is None:
+        yield collect(student_id, chosen)
         return
-    with tempfile.TemporaryDirectory(prefix="handin-") as folder:
-        unpacked = Path(folder, path.stem)
-        unpacked.mkdir()
-        unpack(path, unpacked)
-        yield read_folder(unpacked, student_id)
+    with tempfile.TemporaryDirectory(prefix="handin-") as scratch:
+        folder = path
+        if path.is_file():
+            folder = Path(scratch, path.stem)
+            folder.mkdir()
+            unpack(path, folder)
+        handin = read_folder(folder, student_id)
+        choose(handin, chosen)
+        yield handin
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The seven files as they lie about in the working tree, before they have their names."""
+"""Finds the seven files where they lie in the working tree, before they have their names."""
 from pathlib import Path
 
 from handin.names import PARTS, Handin, Part
 from handin.notebooks import check_notebook, code_cells, read_notebook
+from utils.files import full_path
 from utils.lab import ROOT, RUNS, TASKS, LabError
 
 
@@ -10,19 +11,27 @@ def collect(student_id: str | None = None, chosen: dict[str, Path] | None = None
     """The parts in the working tree `root`; `chosen` gives files by the part's subject ("notebook 1", "report").
 
     A notebook is taken from its place if it was run there, else from runs/, where training.headless leaves the executed
-    copy. The report is report_ID.pdf, report.pdf or the only PDF there is. Raises LabError for a chosen file that is
-    not there and for several reports.
+    copy. The report is report_ID.pdf, report.pdf or the only PDF. Raises LabError for a chosen file that does not exist
+    and for several reports.
     """
-    chosen = chosen or {}
     handin = Handin(root, student_id=student_id)
+    chosen = chosen or {}
+    for part in PARTS:
+        path = None if part.subject in chosen else _find(part, student_id, root)
+        if path is not None:
+            handin.files[part] = path
+    choose(handin, chosen)
+    return handin
+
+
+def choose(handin: Handin, chosen: dict[str, Path]) -> None:
+    """Puts the chosen files, by their parts' subjects, in the places of those that were found."""
     for part in PARTS:
         path = chosen.get(part.subject)
         if path is not None and not path.is_file():
-            raise LabError(f"expected {part.subject}, found no file at {path}: check the path")
-        path = path or _find(part, student_id, root)
+            raise LabError(f"expected {part.subject}, found no file at {full_path(path)}: check the path")
         if path is not None:
             handin.files[part] = path
-    return handin
 
 
 def _find(part: Part, student_id: str | None, root: Path) -> Path | None:
@@ -30,7 +39,7 @@ def _find(part: Part, student_id: str | None, root: Path) -> Path | None:
         return _find_report(part, student_id, root)
     task = TASKS[part.task]
     if part.kind == "notebook":
-        return _find_notebook(root / task.notebook, root / RUNS.relative_to(ROOT) / task.notebook)
+        return _find_notebook(root / task.notebook, (RUNS if root == ROOT else root / "runs") / task.notebook)
     path = root / (task.network_file.relative_to(ROOT) if part.kind == "network" else task.model_file)
     return path if path.is_file() else None
 
@@ -47,7 +56,7 @@ def _find_report(part: Part, student_id: str | None, root: Path) -> Path | None:
 
 
 def _find_notebook(stored: Path, executed: Path) -> Path | None:
-    """The stored notebook, or the executed copy in runs/ where that alone was run and is of the same code."""
+    """The stored notebook, or its executed copy in runs/ if only that was run and both have the same code."""
     if not stored.is_file():
         return executed if executed.is_file() else None
     if not executed.is_file() or _was_run(stored) or not _was_run(executed):

@@ -1,18 +1,18 @@
-"""The report: a PDF that is one, whole and readable. Only its first and last bytes are looked at."""
+"""The report: whether it is a PDF, whole and readable, by its first and last bytes."""
 from pathlib import Path
 
 from handin.findings import DoubtError
 from utils.lab import LabError
 
-# What files that are renamed rather than exported begin with.
+# The first bytes of files that were renamed instead of exported.
 OTHERS = {b"PK\x03\x04": "a Word or OpenDocument file (or another zip)", b"\xd0\xcf\x11\xe0": "an old Word file",
-          b"{\\rtf": "an RTF file", b"<!DO": "a web page", b"<htm": "a web page", b"\x89PNG": "a PNG picture",
-          b"\xff\xd8\xff": "a JPEG picture"}
+          b"{\\rtf": "an RTF file", b"<!DO": "a web page", b"<htm": "a web page", b"\x89PNG": "a PNG image",
+          b"\xff\xd8\xff": "a JPEG image"}
 LARGE = 20 << 20  # bytes
 
 
 def check_report(path: Path) -> str:
-    """A line about the PDF in `path`. Raises LabError unless it is one from its first bytes to its last."""
+    """A line about the PDF in `path`. Raises LabError unless its first and last bytes are those of a PDF."""
     name = path.name
     try:
         with path.open("rb") as file:
@@ -33,5 +33,5 @@ def check_report(path: Path) -> str:
                          "export it without a password")
     if size > LARGE:
         raise DoubtError(f"expected a PDF of at most {LARGE >> 20} MB, found {size / (1 << 20):.0f} MB in {name}: "
-                         "shrink its pictures")
+                         "shrink its images")
     return f"{name}: a PDF of {size / 1024:,.0f} KB"

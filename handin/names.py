@@ -1,8 +1,9 @@
 """The seven files by their names: which is which, which names are wrong, and what the right ones are.
 
-Nothing is opened but notebooks and network files whose names do not say which task they belong to. The deduction for
-wrong names rests on this file alone, here for the student and later for the grader.
+Opened are only zips, for what is in them, and notebooks and network files whose names do not say the task. The
+deduction for wrong names rests on this file alone, here for the student and later for the grader.
 """
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -10,16 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.lab import HANDIN_FILES, LabError
+from handin.weights import is_weights
+from utils.files import full_path, is_junk
+from utils.lab import HANDIN_FILES, STUDENT_NUMBER, STUDENT_NUMBER_FORM, LabError
 
 KINDS = {".ipynb": "notebook", ".py": "network", ".pth": "weights", ".pdf": "report"}
-# Endings that stand for another: other habits of torch users, what browsers append, and Word's, so that it is met here.
+# Endings that stand for another: other habits of torch users, and Word's, so that check_report tells what it is.
 OTHER_ENDINGS = {".pt": ".pth", ".ckpt": ".pth", ".doc": ".pdf", ".docx": ".pdf", ".odt": ".pdf"}
-APPENDED = (".txt", ".json", ".download")
-# What systems and editors leave behind; nobody means to hand it in, and nobody loses anything by it.
-JUNK = {"__macosx", "__pycache__", "thumbs.db", "desktop.ini"}
-STUDENT_ID = r"[A-Za-z]*[0-9][A-Za-z0-9]*"
+APPENDED = (".txt", ".json", ".download", ".zip", ".tar")  # by browsers, and by torch users (.pth.tar)
 DEPTH = 3  # how many folders deep files are looked for
+MOST_READ = 50  # notebooks and network files that are read for the task they mention
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,13 @@ PARTS = tuple(_part(template) for template in HANDIN_FILES)
 
 @dataclass
 class Handin:
-    """A hand-in: where each part lies, whose it is, and what is wrong with its names (a line each)."""
+    """A hand-in: where each part lies, whose it is, and what is wrong with its names (a line each).
+
+    form: of a student's number.
+    """
 
     where: Path
+    form: str = STUDENT_NUMBER
     files: dict[Part, Path] = field(default_factory=dict)
     student_id: str | None = None
     problems: list[str] = field(default_factory=list)
@@ -64,48 +69,50 @@ class Handin:
         return [part for part in PARTS if part not in self.files]
 
 
+def number_pattern(form: str) -> str:
+    """A regular expression for numbers of a form within a larger one; small letters and capitals are the same."""
+    return f"(?ai:{form})"
+
+
 def check_id(student_id: str) -> str:
-    """Returns `student_id` if it can stand in a file name. Raises LabError otherwise."""
-    if not re.fullmatch(STUDENT_ID, student_id):
-        raise LabError(f"expected a student number of digits and letters, such as 31355555, found {student_id!r}")
+    """Returns `student_id` if it has the form of a student number. Raises LabError otherwise."""
+    if not re.fullmatch(number_pattern(STUDENT_NUMBER), student_id):
+        raise LabError(f"expected a student number of {STUDENT_NUMBER_FORM}, found {student_id!r}: pass your own with "
+                       "--id")
     return student_id
 
 
-def is_junk(name: str) -> bool:
-    """Whether a name is of those that systems and editors leave behind."""
-    return name.startswith(".") or name.casefold() in JUNK
+def is_packed(folder: Path, form: str = STUDENT_NUMBER) -> bool:
+    """Whether a folder has the name that handin.pack gives it."""
+    return re.fullmatch(f"Lab05_{number_pattern(form)}", folder.name) is not None
 
 
-def is_packed(folder: Path) -> bool:
-    """Whether a folder bears the name that handin.pack gives it; one that is alone costs nobody points."""
-    return re.fullmatch(rf"Lab05_{STUDENT_ID}", folder.name) is not None
+def read_folder(folder: Path, student_id: str | None = None, form: str = STUDENT_NUMBER) -> Handin:
+    """Finds the seven files in `folder`, by their right names or by what else tells them.
 
-
-def read_folder(folder: Path, student_id: str | None = None) -> Handin:
-    """Finds the seven files in `folder`, by their right names or by what else they can be told from.
-
-    A file of a right name is that part; what is left is looked for under other spellings, then by the words in its
-    name, then by its content, then by elimination. Files in folders below are found and cost the name, but for a lone
-    folder Lab05_ID, as handin.pack makes it. With a `student_id` the names must carry it; without, the one that most
-    of them carry.
+    A file with a right name is that part. The others are looked for by other spellings, then by the words in their
+    names, then by their content, then by elimination. Files in folders below are found too, but that is a naming
+    error, unless all lie in one folder Lab05_ID, as handin.pack makes it. All names must have the number `student_id`
+    in them, or without it the one of the form `form` that most of them have. Weights that a browser unpacked are a part
+    that is a folder.
 
     Raises LabError if there is no such folder, it may not be read or holds no file.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise LabError(f"expected a folder with the seven files, found none at {folder}: check the path")
+        raise LabError(f"expected a folder with the seven files, found none at {full_path(folder)}: check the path")
     try:
         files = sorted(_walk(folder), key=lambda path: (len(path.relative_to(folder).parts), path))
     except OSError as error:
         raise LabError(f"expected a folder that can be read, found {error.strerror} at {error.filename}: "
                        "check its permissions") from None
     tops = {path.relative_to(folder).parts[0] for path in files}
-    if len(tops) == 1 and is_packed(folder / min(tops)) and (folder / min(tops)).is_dir():
+    if len(tops) == 1 and is_packed(folder / min(tops), form) and (folder / min(tops)).is_dir():
         folder = folder / min(tops)  # packed, then put into a folder or a zip as a whole
     if not files:
         raise LabError(f"expected the seven files of the hand-in, found none in {folder}: "
                        "pass the folder that holds them, or make one with python -m handin pack")
-    handin = Handin(folder)
+    handin = Handin(folder, form)
     _match(handin, files)
     _judge_ids(handin, student_id)
     _judge_names(handin)
@@ -117,12 +124,13 @@ def _walk(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if is_junk(path.name) or path.is_symlink():
             continue
-        if path.is_dir() and depth > 1:
-            yield from _walk(path, depth - 1)
-        elif path.is_file():
+        if path.is_file() or (path.is_dir() and is_weights(path)):
             yield path
+        elif path.is_dir() and depth > 1:
+            yield from _walk(path, depth - 1)
 
 
+@functools.lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A file name without what copying, typing and other keyboards add: `Lab05 Task1 (1).IPYNB` to `lab05_task1.ipynb`.
 
@@ -139,16 +147,19 @@ def plain(name: str) -> str:
     return re.sub(r"[\s\-_.]+", "_", stem).strip("_") + OTHER_ENDINGS.get(suffix, suffix)
 
 
-def exact(part: Part) -> str:
+def exact(part: Part, form: str = STUDENT_NUMBER) -> str:
     """The right name as a regular expression, with the student's number as the group `id` where it has one."""
-    return "".join(re.escape(piece) for piece in re.split(r"(?=\{id\})", part.template)).replace(
-        re.escape("{id}"), f"(?P<id>{STUDENT_ID})")
+    return _pattern(part, f"(?P<id>{number_pattern(form)})")
 
 
-def _id_in(part: Part, path: Path) -> str | None:
+def _pattern(part: Part, number: str) -> str:
+    return re.escape(part.template).replace(re.escape("{id}"), number)
+
+
+def _id_in(part: Part, path: Path, form: str) -> str | None:
     """The student's number in a file's name, if the name is right but for its spelling."""
     for name in (path.name, plain(path.name).upper()):  # letters in a number are capitals, most often: R12921001
-        found = re.fullmatch(exact(part), name, re.IGNORECASE)
+        found = re.fullmatch(exact(part, form), name, re.IGNORECASE)
         if found and "id" in found.groupdict():
             return found["id"]
     return None
@@ -156,29 +167,41 @@ def _id_in(part: Part, path: Path) -> str | None:
 
 def _match(handin: Handin, files: list[Path]) -> None:
     """Gives each part its file: the first pass that finds one wins, and a file is given once."""
-    loose = {part: re.compile(exact(part).replace(f"(?P<id>{STUDENT_ID})", r"\w*"), re.IGNORECASE) for part in PARTS}
+    loose = {part: re.compile(_pattern(part, r"\w*"), re.IGNORECASE) for part in PARTS}
+    kinds = {path: _kind(path) for path in files}
+    texts: dict[Path, int | None] = {}  # what was read, each file once
+
+    def task_in_text(path: Path) -> int | None:
+        if path not in texts:
+            texts[path] = _task_in_text(path) if len(texts) < MOST_READ else None
+        return texts[path]
+
     passes = (
-        lambda part, path: re.fullmatch(exact(part), path.name) is not None,
-        lambda part, path: loose[part].fullmatch(plain(path.name)) is not None,
-        lambda part, path: _kind(path) == part.kind and part.task in (None, _task_in_name(path)),
-        lambda part, path: _kind(path) == part.kind and part.task == _task_in_text(path),
-        lambda part, path: _kind(path) == part.kind and _last_of_its_kind(handin, files, part.kind),
+        lambda part, path, last: re.fullmatch(exact(part, handin.form), path.name) is not None,
+        lambda part, path, last: loose[part].fullmatch(plain(path.name)) is not None,
+        lambda part, path, last: kinds[path] == part.kind and part.task in (None, _task_in_name(path)),
+        lambda part, path, last: kinds[path] == part.kind and part.task == task_in_text(path),
+        lambda part, path, last: kinds[path] == part.kind and last,
     )
     for fits in passes:
-        for part in PARTS:
-            if part not in handin.files:
-                free = [path for path in files if path not in handin.files.values()]
-                found = next((path for path in free if fits(part, path)), None)
-                if found is not None:
-                    handin.files[part] = found
+        for part in handin.missing:
+            taken = set(handin.files.values())
+            free = [path for path in files if path not in taken]
+            # One file and one part of a kind are all that is left, so they belong together.
+            last = sum(kinds[path] == part.kind for path in free) == 1 and \
+                sum(other.kind == part.kind for other in handin.missing) == 1
+            found = next((path for path in free if fits(part, path, last)), None)
+            if found is not None:
+                handin.files[part] = found
 
 
 def _kind(path: Path) -> str | None:
-    return KINDS.get(Path(plain(path.name)).suffix)
+    kind = KINDS.get(Path(plain(path.name)).suffix)
+    return "weights" if kind is None and (path.is_dir() or path.suffix == ".zip") and is_weights(path) else kind
 
 
 def _task_in_name(path: Path) -> int | None:
-    """1 or 2 if the name says so: task1, task_2, model2, network-1; not by the digits of Lab05 or of a number."""
+    """1 or 2 if the name says so: task1, task_2, model2, network-1. The digits of Lab05 or of a number do not count."""
     digits = set(re.findall(r"(?:task|model|network|net|weights?)_?([12])(?!\d)", plain(path.name)))
     return int(digits.pop()) if len(digits) == 1 else None
 
@@ -195,14 +218,8 @@ def _task_in_text(path: Path) -> int | None:
     return max(counts, key=counts.get) if counts[1] != counts[2] else None
 
 
-def _last_of_its_kind(handin: Handin, files: list[Path], kind: str) -> bool:
-    """Whether one file and one part of a kind are all that is left, so that they belong together."""
-    free = [path for path in files if path not in handin.files.values() and _kind(path) == kind]
-    return len(free) == 1 and sum(part.kind == kind for part in handin.missing) == 1
-
-
 def _judge_ids(handin: Handin, student_id: str | None) -> None:
-    ids = [found for part, path in handin.files.items() if (found := _id_in(part, path))]
+    ids = [found for part, path in handin.files.items() if (found := _id_in(part, path, handin.form))]
     different = list({found.upper(): found for found in reversed(ids)}.values())[::-1]
     handin.student_id = student_id or (Counter(ids).most_common(1)[0][0] if ids else None)
     if len(different) > 1:
@@ -218,6 +235,10 @@ def _judge_names(handin: Handin) -> None:
         handin.problems.append(f"expected the seven files at the top, found some in {folder}/: move them up")
     for part, path in handin.files.items():
         right = part.name(handin.student_id)
-        found = re.fullmatch(exact(part), path.name)
-        if not found or found.groupdict().get("id", handin.student_id) != handin.student_id:
-            handin.problems.append(f"expected {right}, found {path.name}: rename it")
+        if path.is_dir():
+            handin.problems.append(f"expected {right}, found the folder {path.name}: a browser has unpacked the file, "
+                                   "hand in the file itself")
+        elif path.name != right:
+            number = "" if handin.student_id or "{id}" not in part.template else \
+                f", with your student number ({STUDENT_NUMBER_FORM}) for ID"
+            handin.problems.append(f"expected {right}, found {path.name}: rename it{number}")

@@ -1,4 +1,4 @@
-"""Notebooks as they are handed in: valid, run, in order, to the end, without an error. Nothing in them is executed."""
+"""Notebooks as they are handed in: valid, and run in order, to the end, without an error. Nothing is executed."""
 import json
 import warnings
 from itertools import pairwise
@@ -13,7 +13,7 @@ RUN_ALL = "choose Restart Kernel and Run All Cells (with RESUME = True a finishe
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """The notebook in `path`, brought to nbformat 4. Raises LabError if it is not UTF-8, not JSON or no notebook."""
+    """The notebook in `path`, converted to nbformat 4. Raises LabError if it is not UTF-8, not JSON or no notebook."""
     again = "save it again in Jupyter (File, Save Notebook)"
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -31,7 +31,7 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         warnings.simplefilter("ignore")  # cells without ids, which older Jupyters leave out
         try:
             book = nbformat.reads(text, as_version=4) if isinstance(content, dict) else None
-            nbformat.validate(book)
+            nbformat.validate(book, relax_add_props=True)  # cells with ids in nbformat 4.4: Jupyter opens them
         except (nbformat.ValidationError, nbformat.reader.NotJSONError, AttributeError, KeyError, TypeError,
                 ValueError):
             raise LabError(f"expected a notebook, found other JSON in {path.name}: {again}") from None
@@ -39,13 +39,13 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def code_cells(book: nbformat.NotebookNode) -> list[tuple[int, nbformat.NotebookNode]]:
-    """The code cells that hold anything, each with its place among all cells, from 1 on."""
+    """The code cells that are not empty, each with its place among all cells, counted from 1."""
     return [(place, cell) for place, cell in enumerate(book.cells, 1)
             if cell.cell_type == "code" and cell.source.strip()]
 
 
 def check_notebook(path: Path) -> str:
-    """A line about the notebook in `path`. Raises LabError unless it was run, whole, in order, without an error."""
+    """A line about the notebook in `path`. Raises LabError unless all of it was run, in order, without an error."""
     cells, name = code_cells(read_notebook(path)), path.name
     if not cells:
         raise LabError(f"expected code cells, found none in {name}: is it the right file?")

@@ -16,9 +16,9 @@ def pack(handin: Handin, out: Path, data: Path | None, seconds: float, show: Cal
          anyway: bool = False) -> tuple[Path, Path]:
     """Copies the parts of `handin` into `out`/Lab05_ID/ and Lab05_ID.zip and returns both paths.
 
-    The copies are examined under their new names before anything appears, each finding handed to `show`. Raises
-    LabError, and leaves what was there as it was, for a FAIL (unless `anyway`), no parts at all, a folder of that name
-    with other things in it, and a place that cannot be written.
+    The copies are examined under their new names first; each finding is passed to `show`. Raises LabError, and changes
+    nothing, for a FAIL (unless `anyway`), no parts at all, a folder of that name with other files in it, and a place
+    that cannot be written.
     """
     name = f"Lab05_{handin.student_id}"
     folder, archive = out / name, out / f"{name}.zip"
@@ -49,7 +49,7 @@ def pack(handin: Handin, out: Path, data: Path | None, seconds: float, show: Cal
 
 
 def _check_target(folder: Path) -> None:
-    """Raises LabError unless `folder` is free, or an earlier hand-in and nothing else, so that it may be replaced."""
+    """Raises LabError unless `folder` is free, or holds an earlier hand-in alone, which may be replaced."""
     if not folder.exists():
         return
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
@@ -74,7 +74,7 @@ def _examine(folder: Path, student_id: str, data: Path | None, seconds: float, s
 
 
 def _swap(new: Path, folder: Path, before: Path) -> None:
-    """Puts `new` in the place of `folder`; an interruption between the two renames puts the old one back."""
+    """Puts `new` in the place of `folder`; if that is interrupted between the two renames, the old one comes back."""
     moved = folder.exists()
     if moved:
         folder.rename(before)

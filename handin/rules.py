@@ -1,9 +1,10 @@
-"""The lab's rules, as far as they can be read off the code: ready-made networks, pretrained weights, files, downloads.
+"""The lab's rules, as far as the code shows them: ready-made networks, pretrained weights, files, downloads.
 
-Code is parsed and never run. What is found is named with file and line for a person to look at; code that wants to hide
-gets past any such reading, which is why the grader measures and does not read.
+Code is parsed and never run. A finding names file and line, for a person to look at. Code that wants to hide gets past
+any such reading, so the grader measures and does not rely on it.
 """
 import ast
+import hashlib
 import re
 import sys
 import warnings
@@ -30,15 +31,17 @@ LOADERS = {"np.load", "numpy.load", "torch.load", "pickle.load", "joblib.load", 
            "Image.open", "safetensors.torch.load_file", "torch.ops.load_library", "torch.classes.load_library"}
 PRETRAINED = {"pretrained", "pretrained_backbone", "weights_backbone", "encoder_weights"}
 HIDES = {"exec", "eval", "compile", "__import__", "import_module"}
+FIRST_CELL = "49e1018ad43d5b5e"  # of the hand-out's cell that may fetch the kit: the beginning of its SHA-256
 SHELL = {"system", "popen", "run", "call", "check_call", "check_output", "getoutput", "Popen", "run_cell_magic",
          "run_line_magic"}
 
 ALLOWED_IMPORTS = {"torch"} | set(sys.stdlib_module_names)
 LOOK = "a person will look at it"
+UNREADABLE = -1
 
 
-class Place(NamedTuple):
-    """A line of code that may be against the rules, and the words to say so."""
+class SuspectLine(NamedTuple):
+    """A line of code that may be against the rules, and how to say it."""
 
     line: int
     level: Level
@@ -47,20 +50,20 @@ class Place(NamedTuple):
     advice: str
 
 
-def _ready_made(line: int, found: str) -> Place:
-    return Place(line, "FAIL", "a network of your own, trained from scratch", found,
+def _ready_made(line: int, found: str) -> SuspectLine:
+    return SuspectLine(line, "FAIL", "a network of your own, trained from scratch", found,
                  "ready-made networks and pretrained weights are against the rules")
 
 
-def _download(line: int, found: str) -> Place:
-    return Place(line, "FAIL", "no downloads", found, "outside data and outside weights are against the rules")
+def _download(line: int, found: str) -> SuspectLine:
+    return SuspectLine(line, "FAIL", "no downloads", found, "outside data and outside weights are against the rules")
 
 
 def judge_rules(path: Path, subject: str) -> list[Finding]:
-    """What a notebook or network file does against the rules, a finding for each line; one OK where there is nothing.
+    """What a notebook or network file does against the rules, a finding for each line; one OK if there is nothing.
 
-    A network file is held to more than a notebook: it imports torch and the standard library alone, and reads no file
-    but the weights whose path `load_model` is given.
+    The rules for a network file are stricter: it may import only torch and the standard library, and read no file but
+    the weights whose path `load_model` gets. A file that is no Python is one FAIL with the line UNREADABLE.
     """
     try:
         if path.suffix.lower() == ".ipynb":
@@ -68,9 +71,9 @@ def judge_rules(path: Path, subject: str) -> list[Finding]:
         else:
             places = [(place, path.name) for place in _one_a_line(_scan_network(path))]
     except LabError as error:
-        return [Finding("FAIL", subject, str(error))]
+        return [Finding("FAIL", subject, str(error), 0 if path.suffix.lower() == ".ipynb" else UNREADABLE)]
     findings = [Finding(place.level, subject, f"expected {place.expected}, found {place.found} in line {place.line} of "
-                                              f"{where}: {place.advice}") for place, where in places]
+                                              f"{where}: {place.advice}", place.line) for place, where in places]
     return findings or [Finding("OK", subject, f"{path.name}: nothing against the rules was found in the code")]
 
 
@@ -89,7 +92,7 @@ def read_source(path: Path) -> str:
     return text
 
 
-def _scan_network(path: Path) -> Iterator[Place]:
+def _scan_network(path: Path) -> Iterator[SuspectLine]:
     tree = _parse(read_source(path), path.name)
     paths = {argument.arg for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "load_model"
              for argument in node.args.args}
@@ -97,23 +100,31 @@ def _scan_network(path: Path) -> Iterator[Place]:
     for node in ast.walk(tree):
         for name in _imported(node):
             if name.split(".")[0] not in ALLOWED_IMPORTS:
-                yield Place(node.lineno, "FAIL", "imports of torch and the standard library alone", name,
+                yield SuspectLine(node.lineno, "FAIL", "imports of torch and the standard library alone", name,
                             "the file is handed in alone, put what it needs into it")
 
 
-def _scan_notebook(path: Path) -> Iterator[tuple[int, Place]]:
+def _scan_notebook(path: Path) -> Iterator[tuple[int, SuspectLine]]:
     from IPython.core.inputtransformer2 import TransformerManager  # slow to import, and only notebooks need it
 
     python = TransformerManager()
     for number, cell in code_cells(read_notebook(path)):
+        if _finds_the_lab(cell.source):
+            continue
         tree = _parse(python.transform_cell(cell.source), f"cell {number} of {path.name}")
         for place in _one_a_line(_scan(tree, None)):
             yield number, place
 
 
-def _one_a_line(places: Iterator[Place]) -> list[Place]:
-    """The gravest of each line, of equals the first, in the order of the lines."""
-    kept: dict[int, Place] = {}
+def _finds_the_lab(source: str) -> bool:
+    """Whether a cell is the hand-out's first one, whatever address of the kit stands in it."""
+    plain = re.sub(r'^kit = "[^"\n]*"', 'kit = ""', source, flags=re.MULTILINE)
+    return hashlib.sha256(plain.encode()).hexdigest().startswith(FIRST_CELL)
+
+
+def _one_a_line(places: Iterator[SuspectLine]) -> list[SuspectLine]:
+    """The worst of each line, the first of equals, in the order of the lines."""
+    kept: dict[int, SuspectLine] = {}
     for place in sorted(places, key=lambda place: (place.line, place.level != "FAIL")):
         kept.setdefault(place.line, place)
     return list(kept.values())
@@ -130,11 +141,11 @@ def _parse(source: str, where: str) -> ast.Module:
                        "mend it there") from None
 
 
-def _scan(tree: ast.Module, weights_paths: set[str] | None) -> Iterator[Place]:
+def _scan(tree: ast.Module, weights_paths: set[str] | None) -> Iterator[SuspectLine]:
     """All suspicious places, in no order, perhaps several a line.
 
-    `weights_paths` are the names of load_model's parameters, the only things a network file may load from; None for a
-    notebook, which may read files, but is asked which.
+    `weights_paths` are the names of load_model's parameters, which alone a network file may load from; None for a
+    notebook, which may read files.
     """
     known = _aliases(tree)
     for node in ast.walk(tree):
@@ -149,7 +160,7 @@ def _scan(tree: ast.Module, weights_paths: set[str] | None) -> Iterator[Place]:
             yield from _scan_call(node, known, weights_paths)
 
 
-def _scan_call(node: ast.Call, known: dict[str, str], weights_paths: set[str] | None) -> Iterator[Place]:
+def _scan_call(node: ast.Call, known: dict[str, str], weights_paths: set[str] | None) -> Iterator[SuspectLine]:
     name = _dotted(node.func, known)
     last = name.rpartition(".")[2]
     for keyword in node.keywords:
@@ -166,18 +177,18 @@ def _scan_call(node: ast.Call, known: dict[str, str], weights_paths: set[str] | 
     names = {part.id for part in ast.walk(node.args[0]) if isinstance(part, ast.Name)} if node.args else set()
     if (last in READERS or name in LOADERS) and not names & (weights_paths or set()):
         if weights_paths is not None:
-            yield Place(node.lineno, "FAIL", "no files but the weights given to load_model", f"{name}()",
+            yield SuspectLine(node.lineno, "FAIL", "no files but the weights given to load_model", f"{name}()",
                         "the network file is handed in alone, and outside weights are against the rules")
         elif name in LOADERS:
-            yield Place(node.lineno, "WARN", "nothing from outside", f"{name}()",
+            yield SuspectLine(node.lineno, "WARN", "nothing from outside", f"{name}()",
                         f"be sure that it is a file of your own training, {LOOK}")
     mode = last == "eval" and not node.args  # network.eval(); Python's own takes an argument
     if weights_paths is not None and last in HIDES and not mode and name not in ("re.compile", "torch.compile"):
-        yield Place(node.lineno, "WARN", "code that can be read", f"{name}()", LOOK)
+        yield SuspectLine(node.lineno, "WARN", "code that can be read", f"{name}()", LOOK)
 
 
 def _imported(node: ast.AST) -> list[str]:
-    """The full names that an import statement brings: torchvision.models for `from torchvision import models`."""
+    """The full names that an import statement imports: torchvision.models for `from torchvision import models`."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
@@ -200,7 +211,7 @@ def _aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def _dotted(node: ast.AST, known: dict[str, str]) -> str:
-    """a.b.c for an attribute or a name, with aliases written out; for other expressions their last attribute alone."""
+    """a.b.c for an attribute or a name, without aliases; for other expressions only their last attribute."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

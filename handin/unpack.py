@@ -1,4 +1,5 @@
-"""Unpacks a zip that somebody else made: nothing lands outside the folder, and a bomb is refused before it bursts."""
+"""Unpacks a zip that somebody else made: nothing is written outside the folder, and too large ones are refused."""
+import errno
 import shutil
 import stat
 import struct
@@ -13,6 +14,8 @@ DEEPEST = 20  # folders
 LARGEST = 4 << 30  # bytes unpacked, all files together
 LARGEST_DIRECTORY = 1 << 20  # bytes of a zip's list of its members: some ten thousand
 UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8; without it the maker's own code page was used
+# A member's name that is too long, or that is a file's where another member makes it a folder.
+NAME_TROUBLES = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 # What reading a damaged or hand-made zip raises, besides OSError.
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError, OverflowError, IndexError)
 
@@ -20,8 +23,8 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError,
 def member_name(member: zipfile.ZipInfo) -> str:
     """A member's name as its maker meant it, with `/` between folders.
 
-    Where the zip does not say, the name is UTF-8 (macOS) if it can be, else of a Western Windows if that makes letters
-    of it, else Chinese (GB 2312, Big5, GBK): a guess, on which nothing but the name depends.
+    Where the zip does not name the encoding, it is UTF-8 (macOS) if that fits, else that of a Western Windows if it
+    gives letters, else Chinese (GB 2312, Big5, GBK). That is a guess, which only the name depends on.
     """
     name = member.orig_filename
     if not (name.isascii() or member.flag_bits & UTF8_NAME):
@@ -37,7 +40,7 @@ def member_name(member: zipfile.ZipInfo) -> str:
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """Opens a zip whose list of members is short enough to be held: 14 MB of it take 80 MB, and may be packed to 40 KB.
+    """Opens a zip whose list of members is short: a list of 14 MB takes 80 MB of memory, and may be packed to 40 KB.
 
     Raises zipfile.BadZipFile for a longer list, and otherwise what zipfile raises.
     """
@@ -48,17 +51,21 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST) -> None:
-    """Writes the files of `archive` into `folder`, which exists.
+def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST) -> list[str]:
+    """Writes the files of `archive` into `folder`, which exists; returns a line for each file that was left out.
 
-    within: write only what lies below this name in the archive (or the file of this name), and its paths from there.
-    Such an archive is a whole class's, whose list of members may be of any length.
+    Of two members with one name the last counts, as an appended zip means it. A name that this machine cannot write
+    costs that member alone.
+
+    within: write only what is below this name in the archive (or the file of this name), with paths from there. Such
+    an archive is a whole class's, so its list of members may have any length.
     largest: bytes that may be unpacked.
 
-    Raises LabError for a file that is no zip or is damaged, encrypted, too large or too many, for links, and for names
+    Raises LabError for a file that is no zip or is damaged or encrypted, for too much in it, for links, and for names
     that lead out of the folder.
     """
     name, above = archive.name, PurePosixPath(within).parts
+    notes = []
     try:
         with zipfile.ZipFile(archive) if within else open_zip(archive) as file:
             members = {member: parts for member in file.infolist() if not member_name(member).endswith("/")
@@ -67,7 +74,12 @@ def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST
             if len(members) > MOST_FILES or size > largest:
                 raise LabError(f"expected a hand-in of seven files, found {len(members):,} files of "
                                f"{size / (1 << 30):.1f} GB in {name}: pack the seven alone")
+            last = {parts: member for member, parts in members.items()}
             for member, parts in members.items():
+                if last[parts] is not member:
+                    notes.append(f"expected each name once, found {member_name(member)} again in {name}: the last one "
+                                 "counts")
+                    continue
                 parts = parts[len(above):] or parts[-1:]
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise LabError(f"expected files, found the link {member.filename} in {name}: pack the file itself")
@@ -83,8 +95,16 @@ def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST
                     raise LabError(f"expected an ordinary zip, found {member.filename} packed in another way in "
                                    f"{name}: pack it again, or with another program")
                 target = folder.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with file.open(member) as source, target.open("xb") as copy:
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    copy = target.open("xb")
+                except (UnicodeEncodeError, OSError) as error:
+                    if isinstance(error, OSError) and error.errno not in NAME_TROUBLES:
+                        raise
+                    notes.append(f"expected names that can be written, found {_cut(member_name(member))} in {name} "
+                                 f"({getattr(error, 'strerror', None) or 'no such letters here'}): left out")
+                    continue
+                with file.open(member) as source, copy:
                     shutil.copyfileobj(source, copy)  # stops at the size that the directory claims
     except DAMAGED as error:
         raise LabError(f"expected a zip, found a damaged one or another file in {name} ({error}): "
@@ -92,3 +112,8 @@ def unpack(archive: Path, folder: Path, within: str = "", largest: int = LARGEST
     except OSError as error:
         raise LabError(f"expected to unpack {name}, found: {error.strerror or error}: "
                        "check the file and the free space") from None
+    return notes
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."

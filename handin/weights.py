@@ -1,17 +1,19 @@
-"""Weights as a file, before anything is loaded: what it holds can be read from its directory and its pickle's opcodes.
+"""Weights as a file: what it holds is read from the zip's directory and the pickle's opcodes; nothing is loaded.
 
 torch.save writes a zip whose member data.pkl is a pickle program that rebuilds the tensors. The program is disassembled
-here (pickletools) and never run, so that this is safe to do with a file of unknown origin.
+here (pickletools) and never run, so this is safe for a file of unknown origin.
 """
 import pickletools
 import re
+import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from handin.findings import DoubtError
-from handin.unpack import open_zip
+from handin.unpack import DAMAGED, open_zip
+from utils.files import replacing
 from utils.lab import LabError
 
 ADVICE = "save the weights alone, on the CPU: training.runs.save_weights(network, PATH)"
@@ -19,17 +21,18 @@ LARGEST = 2 << 30  # bytes unpacked
 PACKING = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # that torch reads; others take memory as the file demands
 LARGEST_PICKLE = 4 << 20
 LONGEST, MOST_STRINGS = 200, 50_000  # characters kept of a string, and strings and names of one pickle
-# The names that a state_dict's program may call upon; anything else is another object, or an attack.
-HARMLESS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Z]\w*Storage|"
-                      r"torch\.storage UntypedStorage|torch Size|torch serialization\w*")
+# What the programs of tensors of all types and layouts call; anything else is another object, or an attack.
+HARMLESS = re.compile(r"collections (OrderedDict|Counter)|torch\._(utils|tensor) _rebuild_\w+|"
+                      r"torch(\.storage)? \w+(Storage|Tensor)|torch (Size|Tensor|device|bool|[a-z]+\d\w*|per_\w+)|"
+                      r"torch\.nn\.parameter Parameter|torch\.serialization _get_layout")
 
 
 @dataclass
 class Contents:
-    """What a weights file says of itself: the names its pickle calls upon, its strings, and its size unpacked.
+    """What a weights file says of itself: the names that its pickle calls, its strings, and its bytes unpacked.
 
-    stored: the bytes of its tensors' storages, unpacked, and `storages` how many these are. beside: the bytes of all
-    else that the file holds, of other members unpacked, and of what is in no member.
+    stored: the bytes of its tensors' storages, unpacked, and `storages` their number. beside: the bytes of all else in
+    the file, of other members unpacked and of what is in no member.
     """
 
     names: list[str] = field(default_factory=list)
@@ -119,20 +122,46 @@ def _kind(head: bytes) -> str:
     return "no torch file, or part of one,"
 
 
-def check_weights_file(path: Path) -> str:
-    """A line about the weights in `path`. Raises LabError unless they are a state_dict under the network's own names.
+def check_weights_file(path: Path, load: bool = False) -> str:
+    """A line about the weights in `path`. Raises LabError unless they hold tensors alone, as torch.save writes them.
 
+    load: whether torch loads them afterwards (weights_only=True) and so judges what else is in them.
     The device they were saved on is a doubt only: with map_location="cpu", as the hand-out's load_model has it, they
     load everywhere.
     """
     contents, name = read_contents(path), path.name
-    if contents.objects:
+    if contents.objects and not load:
         raise LabError(f"expected a state_dict, found a pickled object ({contents.objects[0]}) in {name}, as "
                        f"torch.save(network, PATH) writes it: {ADVICE}")
-    if any(text.startswith("module.") for text in contents.strings):
-        raise LabError(f"expected the network's own names, found module. before them in {name}, as DataParallel puts "
-                       "it: save network.module.state_dict()")
     if contents.devices:
         raise DoubtError(f"expected weights saved from the CPU, found {contents.devices[0]} in {name}, which load "
                          f"only where load_model has map_location=\"cpu\": {ADVICE}")
-    return f"{name}: a state_dict, {contents.unpacked / 1024:,.1f} KB"
+    return f"{name}: {contents.storages} tensors, {contents.unpacked / 1024:,.1f} KB"
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a zip, or a folder that a browser made of one, holds what torch.save writes."""
+    if path.is_dir():
+        return any((folder / "data.pkl").is_file() and (folder / "version").is_file() for folder in _inner(path))
+    try:
+        with open_zip(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (OSError, *DAMAGED):
+        return False
+
+
+def repack(folder: Path, path: Path) -> None:
+    """Writes the weights that lie unpacked in `folder` to `path`, as the file that they were: always the same bytes."""
+    root = next(inner for inner in _inner(folder) if (inner / "data.pkl").is_file())
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for file in sorted(root.rglob("*"), key=lambda file: (file.name != "data.pkl", file)):
+            if file.is_file() and not file.is_symlink():
+                # A time of its own would give every unpacking another checksum.
+                info = zipfile.ZipInfo(f"archive/{file.relative_to(root).as_posix()}")
+                with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as member:
+                    shutil.copyfileobj(source, member)
+
+
+def _inner(folder: Path) -> list[Path]:
+    """The folder, and those in it: an unpacked zip has its own folder within, or that alone is left."""
+    return [folder, *(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())]

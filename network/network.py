@@ -7,13 +7,13 @@ level a skip connection hands the encoder's fine detail to the decoder. Two thin
 - the convolutions are padded, so that the output has the input's size, and followed by batch norm;
 - up-sampling is a 1x1 convolution and a bilinear resize instead of a transposed convolution. A transposed convolution
   whose kernel its stride does not divide paints a checkerboard (Odena et al., "Deconvolution and Checkerboard
-  Artifacts", 2016), one whose kernel equals its stride gives each output pixel weights of its own and no neighbours,
+  Artifacts", 2016), one whose kernel equals its stride gives each output pixel weights of its own and no neighbors,
   and thop counts it stride^2 = 4 times too high. The 1x1 convolution comes first: it acts on each pixel alone, so it
   commutes with the resize, and at the lower resolution it costs a quarter.
 
 This file is handed in alone: it may import torch and the standard library, nothing else.
 
-Shapes: N pictures, H x W pixels (both divisible by 16), w = `width`.
+Shapes: N images, H x W pixels (both divisible by 16), w = `width`.
 """
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net: float32 pictures (N, 3, H, W), normalised, to logits (N, 8, H, W). H and W divide by 16.
+    """U-Net: float32 images (N, 3, H, W), normalized, to logits (N, 8, H, W). H and W divide by 16.
 
     `width` is the number of channels at full resolution: 8 trains on a laptop, 32 and more on a GPU.
     """
@@ -103,7 +103,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % self.STRIDE or x.shape[3] % self.STRIDE:
-            raise ValueError(f"expected pictures (N, 3, H, W) with H and W divisible by {self.STRIDE}, "
+            raise ValueError(f"expected images (N, 3, H, W) with H and W divisible by {self.STRIDE}, "
                              f"got {tuple(x.shape)}")
         ### BEGIN SOLUTION task 1: the forward pass of the U-Net
         s0 = self.stem(x)

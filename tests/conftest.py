@@ -4,19 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is loaded, see utils/__init__.py
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # so too: two files of tests run at a time, and share the cores
-os.environ.pop("LAB_CACHE", None)  # a class's cache is no place for the tests' pictures
+os.environ.pop("LAB_CACHE", None)  # a class's cache is no place for the tests' images
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+CONFIG = tempfile.TemporaryDirectory(prefix="lab-config-")
+os.environ["XDG_CONFIG_HOME"] = CONFIG.name  # tests make keys of their own
 # A job in the background ignores Ctrl-C, and hands that on to all it starts; the tests send it and expect an answer.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(ROOT))
@@ -25,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 LONGEST = [f"test_{name}.py" for name in (
     "handin", "benchmarks", "attacks", "scripts", "notebooks", "handin_networks", "distributed", "trials", "class",
     "grade", "sample", "gallery_command", "release", "sandbox", "training", "report_figures", "frontier", "cache",
-    "runs", "page_in_browser")]
+    "run_folder", "page_in_browser")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,7 +73,7 @@ def assert_one_line_error(result: SimpleNamespace, *parts: str, stdout: str = ""
 
 def sandbox_level():
     """The strongest sandbox of this machine; where there is none, the test that asks is skipped."""
-    from grading.sandbox import find_level
+    from grading.trial.sandbox import find_level
     from utils.lab import LabError
 
     try:
@@ -90,21 +93,21 @@ def load_file(path: Path):
 
 def write_pair(root: Path, split: str, name: str, image: Image.Image, label: Image.Image | None,
                suffix: str = "_gtFine_labelIds.png") -> tuple[Path, Path]:
-    """Saves a picture and its label in Cityscapes' layout; `name` is city_seq_frame."""
+    """Saves an image and its label in Cityscapes' layout; `name` is city_seq_frame."""
     city = name.split("_")[0]
     paths = (root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png",
              root / "gtFine" / split / city / f"{name}{suffix}")
-    for path, picture in zip(paths, (image, label), strict=True):
+    for path, content in zip(paths, (image, label), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if picture is not None:
-            picture.save(path)
+        if content is not None:
+            content.save(path)
     return paths
 
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory) -> Path:
-    """A sample of 4 training and 2 validation pictures, drawn once for the whole test run."""
-    from dataset.sample import draw_sample
+    """A sample of 4 training and 2 validation images, drawn once for the whole test run."""
+    from sample.draw import draw_sample
 
     return draw_sample(tmp_path_factory.mktemp("data") / "sample", train=4, val=2)
 
@@ -115,7 +118,7 @@ def weights(tmp_path_factory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     task2 = load_file(ROOT / "network2/network.py")
-    networks = {1: load_file(ROOT / "network/network.py").UNet(4), 2: task2.fold(task2.LowComplexityNet())}
+    networks = {1: load_file(ROOT / "network/network.py").UNet(4), 2: task2.deploy(task2.LowComplexityNet())}
     paths = {}
     for number, network in networks.items():
         paths[number] = folder / f"model_task{number}.pth"
@@ -125,7 +128,7 @@ def weights(tmp_path_factory) -> dict[int, Path]:
 
 @pytest.fixture
 def tiny_pair() -> tuple[Image.Image, Image.Image]:
-    """A picture and label ids of an odd size, from a fixed seed."""
+    """An image and label ids of an odd size, from a fixed seed."""
     rng = np.random.RandomState(0)
     return (Image.fromarray(rng.randint(0, 256, (37, 71, 3)).astype(np.uint8)),
             Image.fromarray(rng.randint(0, 34, (37, 71)).astype(np.uint8)))

@@ -1,26 +1,28 @@
 """Small data sets in each layout but Cityscapes', drawn of noise, and how their errors are looked at."""
 import contextlib
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.layouts.camvid import COLORED
+from sample.scenes import draw_scene
 from utils.lab import LabError
+from utils.labels_cat import id2label
 
 
 def noise(seed: int, size: tuple[int, int], high: int) -> tuple[Image.Image, np.ndarray]:
-    """A picture of noise, and label codes 0..high - 1 in blocks of 3 x 3, all of them there."""
+    """An image of noise, and label codes 0..high - 1 in blocks of 3 x 3, all of them there."""
     rng = np.random.default_rng(seed)
     blocks = rng.permutation(np.arange(-(-size[0] // 3) * -(-size[1] // 3)) % high).reshape(-(-size[0] // 3), -1)
     codes = blocks.repeat(3, 0).repeat(3, 1)[:size[0], :size[1]].astype(np.uint8)
     return Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)), codes
 
 
-def save(path: Path, picture: Image.Image | np.ndarray) -> Path:
+def save(path: Path, image: Image.Image | np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path)
     return path
 
 
@@ -33,7 +35,7 @@ def write_kitti(root: Path) -> Path:
     return root
 
 
-def write_indexed(root: Path) -> Path:
+def write_camvid(root: Path) -> Path:
     for number, split in enumerate(("train", "train", "train", "val", "test")):
         image, codes = noise(number, (36, 48), 12)
         save(root / split / f"0001TP_{number:06}.png", image)
@@ -41,25 +43,25 @@ def write_indexed(root: Path) -> Path:
     return root
 
 
-def paint(codes: np.ndarray) -> np.ndarray:
-    return np.array([row.color for row in COLORED], np.uint8)[codes]
+drawn = functools.cache(draw_scene)
 
 
-def write_colored(root: Path) -> Path:
-    for number, split in enumerate(("train", "train", "train", "val", "test")):
-        image, codes = noise(number, (72, 96), 32)
-        save(root / split / f"0001TP_{number:06}.png", image)
-        save(root / f"{split}_labels" / f"0001TP_{number:06}_L.png", paint(codes))
-    (root / "class_dict.csv").write_text("name,r,g,b\n", encoding="utf-8")
-    return root
+def write_pix2pix(root: Path, photo_left: bool = True) -> Path:
+    """Scenes of the drawn sample as pix2pix has them: both halves squeezed to 256 x 256, smoothed, one JPEG.
 
-
-def write_stills(root: Path) -> Path:
-    names = ("0001TP_006690", "0001TP_008550", "0006R0_f00930", "0016E5_00390", "0016E5_07959", "Seq05VD_f00000")
-    for number, name in enumerate(names):
-        image, codes = noise(number, (72, 96), 32)
-        save(root / f"701_StillsRaw_full/{name}.png", image)
-        save(root / f"LabeledApproved_full/{name}_L.png", paint(codes))
+    Their exact label ids are left in the folder `truth` beside `root`.
+    """
+    for split, count in (("train", 3), ("val", 1)):
+        for number in range(1, count + 1):
+            scene = drawn(5, int(split == "val"), number)
+            colors = np.array([id2label[i].color for i in range(34)], np.uint8)[scene.label_ids]
+            halves = [Image.fromarray(half).resize((256, 256), Image.Resampling.BICUBIC)
+                      for half in (scene.image, colors)]
+            pair = np.concatenate([np.asarray(half) for half in (halves if photo_left else halves[::-1])], 1)
+            path = root / split / f"{number * 7}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pair).save(path, quality=95, subsampling=2)
+            save(root.parent / "truth" / split / f"{path.stem}.png", scene.label_ids)
     return root
 
 
@@ -79,8 +81,7 @@ def write_voc(root: Path) -> Path:
     return root
 
 
-WRITERS = {"KITTI": write_kitti, "indexed": write_indexed, "colored": write_colored, "stills": write_stills,
-           "VOC": write_voc}
+WRITERS = {"KITTI": write_kitti, "CamVid": write_camvid, "pix2pix": write_pix2pix, "VOC": write_voc}
 
 
 @contextlib.contextmanager

@@ -20,13 +20,13 @@ from utils.evaluation import evaluate_images
 from utils.lab import IGNORE
 from utils.metric import AverageMeter, ConfusionMatrix
 
-N = 24  # pictures; scored are 23, which 2, 3 and 8 do not divide
+N = 24  # images; scored are 23, which 2, 3 and 8 do not divide
 H, W = 64, 128
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 1.5, 2.0, 0.7, 1.1, 0.9, 3.0], dtype=torch.float64)
 
 
-class Pictures:
-    """Random pictures as a data set; some have hardly a labelled pixel, one has none."""
+class Images:
+    """Random images as a data set; some have hardly a labeled pixel, one has none."""
 
     cached = None
 
@@ -43,7 +43,7 @@ class Pictures:
         return self.n
 
 
-def train(pictures: Pictures, steps: int) -> dict[str, list]:
+def train(images: Images, steps: int) -> dict[str, list]:
     """Some steps without batch norm, which would see another batch in each process; returns weights and meters."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, 4, padding=1), nn.Tanh(), nn.Upsample(scale_factor=4),
@@ -51,7 +51,7 @@ def train(pictures: Pictures, steps: int) -> dict[str, list]:
     model = distributed.parallel(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
     criterion = nn.CrossEntropyLoss(weight=CLASS_WEIGHTS, ignore_index=IGNORE)
-    batches = Batches(pictures, 24, shuffle=True, seed=4, shard=distributed.shard())
+    batches = Batches(images, 24, shuffle=True, seed=4, shard=distributed.shard())
     meters = {"metric": ConfusionMatrix(), "loss": AverageMeter()}
     for _ in range(steps):
         for data, target in batches:
@@ -67,19 +67,19 @@ def train(pictures: Pictures, steps: int) -> dict[str, list]:
             "loss": meters["loss"].avg, "train_counts": meters["metric"].counts.tolist()}
 
 
-def score(pictures: Pictures) -> dict[str, list]:
+def score(images: Images) -> dict[str, list]:
     """The confusion matrix of a fixed network with batch norm, whose statistics differ until they are shared."""
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
     network[1].running_mean += 0.3 * distributed.shard()[0]
     distributed.share_buffers(network)
-    batches = Batches(pictures, 24, shard=distributed.shard())
+    batches = Batches(images, 24, shard=distributed.shard())
     metric = sum(evaluate_images(network, batches, description=""), ConfusionMatrix())
     distributed.sum_meters({"metric": metric})
     return {"counts": metric.counts.tolist(), "mean": network[1].running_mean.tolist()}
 
 
-def rank_main(rank: int, world: int, folder: str, training: Pictures, scored: Pictures) -> None:
+def rank_main(rank: int, world: int, folder: str, training: Images, scored: Images) -> None:
     torch.set_num_threads(1)
     if world > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="localhost",
@@ -93,7 +93,7 @@ def rank_main(rank: int, world: int, folder: str, training: Pictures, scored: Pi
 
 
 def main() -> None:
-    folder, training, scored = sys.argv[1], Pictures("train", N, Augment(crop=0.7)), Pictures("val", N - 1)
+    folder, training, scored = sys.argv[1], Images("train", N, Augment(crop=0.7)), Images("val", N - 1)
     for world in (1, 2, 3, 8):
         children = []
         for rank in range(world):

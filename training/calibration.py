@@ -2,8 +2,8 @@
 
 Cross-entropy asks for probabilities, the mean IoU for the best cut between the classes, and class weights move that cut
 as well. One number for each class, added to the bias of the last layer, corrects it. The numbers are chosen on training
-pictures, never on validation pictures: on ones held out of the training, or, where the network is too small to know its
-training pictures by heart, on all of them.
+images, never on validation images: on ones held out of the training, or, where the network is too small to know its
+training images by heart, on all of them.
 """
 from collections.abc import Iterable, Iterator
 
@@ -19,14 +19,14 @@ REACH = 3.0   # largest shift tried, in units of a logit
 STEPS = 121   # shifts tried for a class, from -REACH to REACH
 ROUNDS = 3    # times that each class is shifted in turn
 STRIDE = 4    # of the pixels that are looked at, each way: a sixteenth of them decides as well
-MOST = 400    # pictures that are looked at
+MOST = 400    # images that are looked at
 
 
 @torch.inference_mode()
 def calibrate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """What to add to the bias of each class's logit, float32 (C,) on the CPU, for the best mIoU over `batches`.
 
-    `batches` yields (data float32 (N, 3, H, W), target int64 (N, H, W)), whole pictures as `spread` gives them. Raises
+    `batches` yields (data float32 (N, 3, H, W), target int64 (N, H, W)), whole images as `spread` gives them. Raises
     LabError if no pixel of them has a label.
     """
     network.eval()
@@ -39,12 +39,12 @@ def calibrate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> T
             logits.append(seen[known].float().cpu())
             target.append(some[known].cpu())
     if not sum(map(len, target)):
-        raise LabError("expected labelled pixels to calibrate on, found none: check the data's labels")
+        raise LabError("expected labeled pixels to calibrate on, found none: check the data's labels")
     return best_shifts(torch.cat(logits), torch.cat(target))
 
 
 def spread(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures of the split from its beginning to its end, MOST of them or all, whole and unaugmented, as batches."""
+    """Images of the split from its beginning to its end, MOST of them or all, whole and unaugmented, as batches."""
     n = len(batches.dataset)
     for chosen in torch.linspace(0, n - 1, min(n, MOST)).round().long().split(batches.batch_size):
         yield batches.take(chosen)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from utils.lab import RUNS, LabError
-from utils.past import Past, as_text, read_run, run_names, settings_side_by_side, unknown_run
+from utils.run_records import RunRecord, as_text, read_run, run_names, settings_side_by_side, unknown_run
 from utils.tables import aligned
 
 
@@ -27,7 +27,7 @@ def list_runs(folder: Path) -> str:
             notes.append(f"{name} learned {len(run.class_names)} other classes, {run.class_names[0]} to "
                          f"{run.class_names[-1]}: its mIoU cannot be compared with one of the lab's categories")
     runs.sort(key=lambda run: -run.best.get("miou", -math.inf))
-    table = [["run", *_cells(Past("", {}, []))], *([run.name, *_cells(run).values()] for run in runs)]
+    table = [["run", *_cells(RunRecord("", {}, []))], *([run.name, *_cells(run).values()] for run in runs)]
     return "\n".join([*(aligned(table, left=(0, 7, 8)) if runs else []), *notes])
 
 
@@ -55,7 +55,7 @@ def compare_runs(folder: Path, names: list[str]) -> str:
     return "\n".join(aligned(rows, left=range(len(runs) + 1)))
 
 
-def _cells(run: Past) -> dict[str, str]:
+def _cells(run: RunRecord) -> dict[str, str]:
     """The run's figures as text, "-" for those its files do not tell."""
     machine = run.about.get("machine")
     return {

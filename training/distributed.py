@@ -1,7 +1,7 @@
 """Several processes that train one network: what torchrun starts, and what a single process does without noticing.
 
 torchrun starts one process a GPU and tells each its place in the variables RANK, LOCAL_RANK and WORLD_SIZE. Each takes
-every world-th picture of the same permutation (dataset.batches), computes the gradients of its share, and
+every world-th image of the same permutation (dataset.batches), computes the gradients of its share, and
 DistributedDataParallel (DDP; Li et al., "PyTorch Distributed", 2020) averages them. In a process of its own every
 function here does nothing, so that a notebook is written once.
 """
@@ -48,7 +48,7 @@ def finish() -> None:
 
 
 def shard() -> tuple[int, int]:
-    """(rank, world): which share of the pictures is this process's, 0 <= rank < world."""
+    """(rank, world): which share of the images is this process's, 0 <= rank < world."""
     if distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

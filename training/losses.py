@@ -1,6 +1,6 @@
 """What a network is trained to make small, and the class weights that follow from the data.
 
-N pictures, C classes, H x W pixels. A loss is called as loss(logits, target): logits float16, bfloat16 or float32
+N images, C classes, H x W pixels. A loss is called as loss(logits, target): logits float16, bfloat16 or float32
 (N, C, H, W), target int64 (N, H, W) of 0..C-1 or `ignore_index`. It answers with a scalar, worked out in float32 under
 autocast too. Ignored pixels neither count nor get a gradient; a batch of nothing else is worth 0, where torch's own
 mean would be NaN. Settings out of range raise LabError.
@@ -17,24 +17,21 @@ from training.contents import check
 from utils.lab import IGNORE, NUM_CLASSES, LabError
 
 
-def _counts(targets: Tensor | np.ndarray, num_classes: int) -> Tensor:
-    """How many pixels each picture has of each class: float64 (pictures, C)."""
-    counts = torch.zeros(len(targets), num_classes, dtype=torch.float64)
-    for row, part in zip(counts, targets, strict=True):  # bincount widens to int64: never a whole split at once
-        part = part.cpu() if isinstance(part, Tensor) else torch.from_numpy(np.array(part))  # the cache is read-only
-        found = torch.bincount(part.flatten(), minlength=256)
-        row += found[:num_classes]
-        if found[num_classes:IGNORE].any():
-            raise LabError(f"expected labels of {num_classes} classes, found class {int(found[:IGNORE].nonzero()[-1])} "
-                           "in them: pass the data set's number of classes as num_classes")
-    if counts.sum() == 0:
-        raise LabError("expected labelled pixels to weigh the classes by, found none: check the training labels")
-    return counts
-
-
 def class_shares(targets: Tensor | np.ndarray, num_classes: int = NUM_CLASSES) -> Tensor:
-    """Each class's share of the pixels of `targets`, integers 0..C-1 (255 is left out): float32 (C,), of sum 1."""
-    counts = _counts(targets, num_classes).sum(0)
+    """Each class's share of the pixels of `targets`, integers 0..C-1 (255 is left out): float32 (C,), of sum 1.
+
+    Raises LabError for another class, and if no pixel has a label.
+    """
+    counts = torch.zeros(256, dtype=torch.int64)
+    for part in targets:  # bincount widens to int64: never a whole split at once
+        part = part.cpu() if isinstance(part, Tensor) else torch.from_numpy(np.array(part))  # the cache is read-only
+        counts += torch.bincount(part.flatten(), minlength=256)
+    if counts[num_classes:IGNORE].any():
+        raise LabError(f"expected labels of {num_classes} classes, found class {int(counts[:IGNORE].nonzero()[-1])} "
+                       "in them: pass the data set's number of classes as num_classes")
+    counts = counts[:num_classes].double()
+    if counts.sum() == 0:
+        raise LabError("expected labeled pixels to weigh the classes by, found none: check the training labels")
     return (counts / counts.sum()).float()
 
 
@@ -48,24 +45,6 @@ def class_weights(shares: Tensor, c: float = 1.10) -> Tensor:
         raise LabError(f"expected c above 1 in 1 / ln(c + share), found {c} in the settings")
     weights = 1 / torch.log(c + shares)
     return weights / weights.mean()
-
-
-def inverse_frequency(shares: Tensor) -> Tensor:
-    """Weights 1 / share, float32 (C,): 0 for a class that does not occur, a mean of 1 over those that do."""
-    weights = torch.where(shares > 0, 1 / shares, 0.0)
-    return (weights / weights[shares > 0].mean()).float()
-
-
-def median_frequency(targets: Tensor | np.ndarray, num_classes: int = NUM_CLASSES) -> Tensor:
-    """Weights median / frequency, scaled as inverse_frequency's: float32 (C,), from integers (pictures, H, W).
-
-    Follows Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels" (2015). A class's frequency is its
-    share of the pictures that show it, so a class that is large where it is, but seldom is, gets no large weight. It
-    takes the targets because that cannot be had from class_shares. The median itself falls out in the scaling.
-    """
-    counts = _counts(targets, num_classes)
-    where_shown = ((counts > 0) * counts.sum(1, keepdim=True)).sum(0)  # pixels of the pictures that show the class
-    return inverse_frequency(counts.sum(0) / where_shown.clamp(min=1))
 
 
 def thin(target: Tensor, size: Sequence[int]) -> Tensor:
@@ -98,11 +77,11 @@ def ratio(above: Tensor, below: Tensor) -> Tensor:
 
 
 def one_hot(target: Tensor, classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Bool (N, C, H, W), all False at an ignored pixel, and which pixels are labelled, bool (N, 1, H, W)."""
+    """Bool (N, C, H, W), all False at an ignored pixel, and which pixels are labeled, bool (N, 1, H, W)."""
     target = target.unsqueeze(1)
-    labelled = target != ignore_index
-    hits = torch.zeros_like(labelled).repeat(1, classes, 1, 1)
-    return hits.scatter_(1, target.masked_fill(~labelled, 0), labelled), labelled
+    labeled = target != ignore_index
+    hits = torch.zeros_like(labeled).repeat(1, classes, 1, 1)
+    return hits.scatter_(1, target.masked_fill(~labeled, 0), labeled), labeled
 
 
 class Weighted(nn.Module):
@@ -118,8 +97,8 @@ class Weighted(nn.Module):
 
     def pixel_weights(self, target: Tensor) -> Tensor:
         """What each pixel weighs, 0 where ignored: (N, H, W)."""
-        labelled = target != self.ignore_index
-        return labelled.float() if self.weight is None else self.weight.take(target * labelled) * labelled
+        labeled = target != self.ignore_index
+        return labeled.float() if self.weight is None else self.weight.take(target * labeled) * labeled
 
     def pixel_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """The cross-entropy of each pixel, not weighted, 0 where ignored: (N, H, W)."""
@@ -127,7 +106,7 @@ class Weighted(nn.Module):
 
 
 class CrossEntropy(Weighted):
-    """The mean of weight * -log p over the labelled pixels, divided by the mean weight: nn.CrossEntropyLoss's value."""
+    """The mean of weight * -log p over the labeled pixels, divided by the mean weight: nn.CrossEntropyLoss's value."""
 
     def __init__(self, weight: Tensor | None = None, label_smoothing: float = 0.0, ignore_index: int = IGNORE):
         super().__init__(weight, ignore_index)
@@ -160,7 +139,7 @@ class Focal(Weighted):
 
 
 class OHEM(Weighted):
-    """Online hard example mining: the cross-entropy of the batch's hardest pixels, `keep` of the labelled ones.
+    """Online hard example mining: the cross-entropy of the batch's hardest pixels, `keep` of the labeled ones.
 
     Follows Shrivastava et al. (2016), who choose among an image's regions; in segmentation one chooses among pixels.
     A pixel is hard by its weighted loss; keep = 1 is CrossEntropy. The number kept is rounded up; to know it, a GPU is
@@ -194,8 +173,8 @@ class Dice(nn.Module):
         self.smooth, self.ignore_index = smooth, ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        hits, labelled = one_hot(target, logits.shape[1], self.ignore_index)
-        p = full_precision(logits).softmax(1) * labelled
+        hits, labeled = one_hot(target, logits.shape[1], self.ignore_index)
+        p = full_precision(logits).softmax(1) * labeled
         pixels = hits.sum((0, 2, 3))  # (C,)
         dice = ratio(2 * (p * hits).sum((0, 2, 3)) + self.smooth, p.sum((0, 2, 3)) + pixels + self.smooth)
         present = pixels > 0
@@ -220,9 +199,9 @@ class LovaszSoftmax(nn.Module):
         every = slice(self.stride // 2, None, self.stride)
         logits, target = logits[..., every, every], target[..., every, every]
         check(target.numel() > 0, "a stride that leaves a pixel", self.stride)
-        hits, labelled = one_hot(target, logits.shape[1], self.ignore_index)
+        hits, labeled = one_hot(target, logits.shape[1], self.ignore_index)
         p = full_precision(logits).softmax(1)
-        errors = (hits.to(p.dtype) - p).abs() * labelled  # an ignored pixel comes last and adds 0
+        errors = (hits.to(p.dtype) - p).abs() * labeled  # an ignored pixel comes last and adds 0
         errors, hits = (values.transpose(0, 1).flatten(1) for values in (errors, hits))  # (C, N*H*W)
         present = hits.any(1)
         slopes = torch.zeros_like(errors)
@@ -259,25 +238,6 @@ class WeightedSum(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return sum(weight * loss(logits, target) for loss, weight in zip(self.losses, self.weights, strict=True))
-
-
-class DeepSupervision(nn.Module):
-    """The sum of weight * `loss` over several logits of any size, each resized bilinearly to the target's size.
-
-    Follows Lee et al., "Deeply-Supervised Nets" (2015); PSPNet's auxiliary loss is weights (1, 0.4). Called with a list
-    of as many logits as there are weights; those of weight 0 are left out.
-    """
-
-    def __init__(self, loss: nn.Module, weights: Sequence[float]):
-        super().__init__()
-        check_weights(list(weights), "logits")
-        self.loss, self.weights = loss, tuple(weights)
-
-    def forward(self, logits: Sequence[Tensor], target: Tensor) -> Tensor:
-        check(len(logits) == len(self.weights), f"{len(logits)} weights, one for each logits", len(self.weights))
-        size = target.shape[-2:]
-        return sum(weight * self.loss(F.interpolate(full_precision(each), size, mode="bilinear"), target)
-                   for each, weight in zip(logits, self.weights, strict=True) if weight)
 
 
 def named_loss(shares: Mapping[str, float], weight: Tensor | None = None, lovasz_stride: int = 1) -> nn.Module:

@@ -1,18 +1,20 @@
-"""What a network costs: multiply-accumulates, bytes, and the figure of merit (FoM) that ranks task 2.
+"""What a network costs: multiply-accumulates (MACs), bytes, and the figure of merit (FoM) that ranks task 2.
 
-FLOPs are what thop counts for one 1 x 3 x 256 x 512 input, in multiply-accumulates, as the field reports them. thop
-hangs its rules on module types, so work outside the modules it knows (functional calls, subclasses) escapes it;
-torch's own counter (`torch.utils.flop_counter`) sees the usual convolutions and matrix products that are dispatched,
-but no batch norm. Both are taken and the larger counts. The rules of some other products stand here, and of torch's
-quantised layers (torch.ao.nn.quantized), which keep their weights packed, outside of every parameter and buffer.
+The rules, for one 1 x 3 x 256 x 512 input: convolutions and matrix products count as torch's dispatcher sees them
+(`torch.utils.flop_counter`, 2 FLOPs a MAC), batch norms and poolings as thop does, resizes by F.interpolate nothing.
+
+Two counters take part, and the larger total counts. thop adds rules to module types, so it misses functional calls and
+subclasses; it counts nn.Upsample too. The dispatcher sees all products however they are called, but no batch norm.
+Rules for products that it lacks are here, and for torch's quantized layers, which keep their weights packed.
 """
 import copy
 import functools
 import math
+import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 
 import numpy as np
@@ -28,41 +30,34 @@ def _product(_into: tuple, a: tuple, b: tuple, *_: object, **_options: object) -
     return 2 * math.prod(a) * b[-1]
 
 
-# FLOPs (2 a multiply-accumulate), by the shapes of the operands, of products that torch's counter has no rule for.
+def _attention(query: tuple, key: tuple, value: tuple, *_: object, **_options: object) -> int:
+    """query (..., L, E), key (..., S, E), value (..., S, V): L x S products over E, then over V."""
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+# FLOPs, by the shapes of the operands, of products that torch's counter has no rule for.
 PRODUCTS: dict[object, Callable] = {getattr(torch.ops.aten, name): _product for name in (
     "addmm_", "baddbmm_", "addbmm", "addbmm_", "_addmm_activation")} | {
     torch.ops.aten._int_mm: lambda *args, **_options: _product((), *args),
-    torch.ops.aten.conv_tbc: lambda _, weight, *_args, out_shape, **_options: 2 * math.prod((*out_shape, *weight[:2]))}
-
-
-@dataclass
-class Layer:
-    """One row of the layer table; `macs` counts what this module does itself, without its children.
-
-    `activations`: bytes of the tensors that it returns for one picture, over all its calls; 0 where it hands on a
-    child's or works in place. They go through memory, and training holds them until the backward pass, for each
-    picture of a batch. `share` is of the MACs, 0 to 1.
-    """
-
-    name: str
-    type: str
-    output_shape: tuple[int, ...] | None
-    parameters: int
-    macs: int
-    activations: int
-    share: float
+    torch.ops.aten.conv_tbc: lambda _, weight, *_args, out_shape, **_options: 2 * math.prod((*out_shape, *weight[:2])),
+    # Each release of torch has other kernels for attention, and rules for some of them.
+    **{getattr(torch.ops.aten, name): _attention for name in dir(torch.ops.aten)
+       if re.fullmatch(r"_?scaled_dot_product\w*attention\w*(?<!backward)", name)}}
 
 
 @dataclass
 class Profile:
-    """The counts of one forward pass: thop's and the dispatcher's, in MACs, in total and by module name."""
+    """The counts of one forward pass, in MACs: thop's and the dispatcher's, in total and of each module by itself.
 
-    thop: int
-    dispatched: int
-    thop_by_module: dict[str, int]
-    dispatched_by_module: dict[str, int]
-    output_shapes: dict[str, tuple[int, ...]]
-    output_bytes: dict[str, int]
+    `output_shapes` and `output_bytes` are of what each module returns, by its name; "" is the network itself.
+    """
+
+    thop: int = 0
+    dispatched: int = 0
+    thop_by_module: dict[str, int] = field(default_factory=dict)
+    dispatched_by_module: dict[str, int] = field(default_factory=dict)
+    output_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    output_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def flops(self) -> int:
@@ -71,45 +66,49 @@ class Profile:
 
     @property
     def unseen(self) -> list[str]:
-        """Names of the modules that work more than thop sees, the most hidden first; empty where thop's is larger."""
+        """The modules whose work thop misses, most of it first; empty where thop's total is the larger one."""
         if self.thop >= self.dispatched:
             return []
         hidden = {name: macs - self.thop_by_module.get(name, 0) for name, macs in self.dispatched_by_module.items()}
         return sorted((name for name in hidden if hidden[name] > 0), key=lambda name: -hidden[name])
 
 
+def copy_for_counting(model: nn.Module) -> nn.Module:
+    """A copy of `model` on the CPU, in eval mode."""
+    copied = copy.deepcopy(model).cpu()
+    copied.eval()  # not chained: a student's train() may return nothing
+    return copied
+
+
 def profile_model(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> Profile:
     """Counts one forward pass over a 1 x 3 x H x W input of zeros, on copies of `model` on the CPU, in eval mode."""
-    h, w = input_size
-    data = torch.zeros(1, 3, h, w)
+    data, profile = torch.zeros(1, 3, *input_size), Profile()
+    # thop leaves buffers behind, hence a copy for each counter
+    total, _, tree = thop.profile(copy_for_counting(model), (data,), verbose=False, ret_layer_info=True)
+    profile.thop = int(total)
+    profile.thop_by_module = dict(_flatten_thop(tree))
+    profile.thop_by_module[""] = profile.thop - sum(profile.thop_by_module.values())  # where it is one layer
 
-    counted = copy.deepcopy(model).cpu().eval()  # thop leaves buffers behind, hence the copy
-    total, _, tree = thop.profile(counted, (data,), verbose=False, ret_layer_info=True)
-    by_thop = dict(_flatten_thop(tree))
-    by_thop[""] = int(total) - sum(by_thop.values())  # the network itself, when it is one layer
-
-    watched = copy.deepcopy(model).cpu().eval()
-    shapes: dict[str, tuple[int, ...]] = {}
-    sizes: dict[str, int] = {}
+    watched = copy_for_counting(model)
     made: dict[int, weakref.ref[Tensor]] = {}
     for name, module in watched.named_modules():
-        module.register_forward_hook(functools.partial(_note_output, shapes, sizes, made, name))
-    rules = PRODUCTS | _quantised_rules()
+        module.register_forward_hook(functools.partial(_note_output, profile, made, name))
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused attention path hides its products from the counter
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides attention's products from the counter
     try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=rules) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=PRODUCTS | _quantized_rules()) as counter:
             watched(data)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    by_dispatch = _own_macs(counter, type(watched).__name__)
-    return Profile(int(total), sum(by_dispatch.values()), by_thop, by_dispatch, shapes, sizes)
+    profile.dispatched_by_module = _own_macs(counter, type(watched).__name__)
+    profile.dispatched = sum(profile.dispatched_by_module.values())
+    return profile
 
 
 def count_flops(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> int:
-    """The lab's FLOPs (multiply-accumulates) of `model` for one picture of `input_size` (H, W).
+    """The lab's FLOPs (multiply-accumulates) of `model` for one image of `input_size` (H, W).
 
-    Where thop misses work, says so on stderr with the names of the layers, and counts it.
+    Where thop misses work, a warning on stderr names the layers; the work counts.
     """
     profile = profile_model(model, input_size)
     if profile.unseen:
@@ -121,95 +120,56 @@ def count_flops(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE) -> i
     return profile.flops
 
 
-def count_size(model: nn.Module) -> float:
-    """The lab's size in KB: bytes of every tensor that `model` holds, each storage once, / 1024.
-
-    Parameters, buffers (persistent or not) and tensors or arrays in attributes, containers and closures all count; a
-    view counts with the whole storage it keeps alive, a quantised tensor with its scales and zero points, packed
-    weights with what they unpack to.
-    """
-    storages: dict[int, int] = {}
-    for tensor in _held_tensors(model, model.state_dict()):
-        for place, size in _storages(tensor):
-            storages[place] = max(size, storages.get(place, 0))  # an array and a tensor can share one
-    return sum(storages.values()) / 1024
-
-
 def figure_of_merit(flops: int, size_kb: float, miou: float) -> float | None:
-    """FLOPs^2 x size_KB^2 / (mIoU - 0.65), smaller is better; None (unranked) below task 2's mIoU or for NaN."""
+    """FLOPs^2 x size_KB^2 / (mIoU - FOM_OFFSET), smaller is better; None below task 2's mIoU (no rank) or for NaN."""
     if flops <= 0 or size_kb <= 0:
         raise LabError(f"expected a network that costs something, found {flops} FLOPs and {size_kb} KB: "
                        "keep the weights in parameters and the work in layers")
-    if not miou >= TASKS[2].miou:
+    if not miou >= TASKS[2].miou or miou <= FOM_OFFSET:
         return None
     return float(flops) ** 2 * float(size_kb) ** 2 / (miou - FOM_OFFSET)
 
 
-def layer_table(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE, profile: Profile | None = None
-                ) -> list[Layer]:
-    """One row for every module that holds parameters or works itself, in the order of `named_modules`.
+def count_size(model: nn.Module) -> float:
+    """The lab's size in KB: bytes of every tensor that `model` holds, each storage once, / 1024.
 
-    The network itself has a row, too, if the output is its own (a last resize) and not its last layer's.
-
-    The MACs are from the counter that the lab's FLOPs are from, so that the column adds up to `count_flops`. A
-    `profile` of the model that is there already saves taking it.
+    Count it before the first forward pass: what a pass leaves behind depends on the batch (see `left_by_passes`).
+    Parameters, buffers (persistent or not) and tensors or arrays in attributes, containers and closures all count. A
+    view counts with the whole storage that it keeps alive, a quantized tensor with its scales and zero points, packed
+    weights with what they unpack to.
     """
-    profile = profile or profile_model(model, input_size)
-    macs = profile.thop_by_module if profile.thop >= profile.dispatched else profile.dispatched_by_module
-    rows = []
+    return sum(held_storages(model).values()) / 1024
+
+
+def held_storages(model: nn.Module) -> dict[int, int]:
+    """The memory of all tensors and arrays that `model` holds: bytes by address."""
+    return _storages_of(model, model.state_dict())
+
+
+def left_by_passes(model: nn.Module, before: dict[int, int]) -> str:
+    """What forward passes have left in `model` beyond `before`, its `held_storages` until then; "" for nothing.
+
+    A line: KB, and the attributes that hold it. It is not counted in the size.
+    """
+    after = held_storages(model)
+    grown = sum(after.values()) - sum(before.values())
+    if grown <= 0:
+        return ""
+    new = {place for place, size in after.items() if size > before.get(place, 0)}
+    names = []
     for name, module in model.named_modules():
-        parameters = sum(p.numel() for p in module.parameters(recurse=False))
-        if parameters or macs.get(name, 0) or (not name and profile.output_bytes.get(name, 0)):
-            rows.append(Layer(name or "(network)", type(module).__name__, profile.output_shapes.get(name), parameters,
-                              macs.get(name, 0), profile.output_bytes.get(name, 0),
-                              macs.get(name, 0) / max(profile.flops, 1)))
-    return rows
+        held = {**vars(module), **module._buffers, **module._parameters}
+        names += [f"{name}.{attribute}".lstrip(".") for attribute, value in held.items()
+                  if attribute not in ("_modules", "_buffers", "_parameters") and new & _storages_of(value).keys()]
+    return f"{grown / 1024:,.1f} KB ({', '.join(names[:4]) or 'outside its modules'})"
 
 
-def format_layer_table(rows: list[Layer], times: dict[str, float] | None = None) -> str:
-    """The layer table as text, a line a layer and a line of totals; with `times` (utils.timing) a column of ms.
-
-    KB are those of the outputs (`activations`); each share is that of the column before it. Time that was spent
-    outside the rows' layers (pooling, resizes, additions) has a line of its own before the totals.
-    """
-    kinds = ("activations", "parameters", "macs")
-    totals = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
-    cells = [["layer", "type", "output", "KB", "share", "parameters", "share", "MACs", "share"]]
-    for row in rows:
-        shape = " x ".join(map(str, (row.output_shape or ())[1:]))
-        kind = row.type if row.parameters or row.macs else ""
-        cells.append([row.name, kind, shape, *_with_shares({name: getattr(row, name) for name in kinds}, totals)])
-    cells.append(["total", "", "", *_with_shares(totals, totals)])
-    if times is not None:
-        inside, whole = [times.get(row.name, 0.0) for row in rows], sum(times.values())
-        cells.insert(-1, ["outside these layers", *[""] * 8])
-        column = ["ms", *(f"{ms:.2f}" for ms in (*inside, whole - sum(inside), whole))]
-        cells = [[*line, cell] for line, cell in zip(cells, column, strict=True)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(" ".join([*map(str.ljust, line[:2], widths), *map(str.rjust, line[2:], widths[2:])]).rstrip()
-                     for line in cells)
-
-
-def _with_shares(values: dict[str, int], totals: dict[str, int]) -> list[str]:
-    """Each value and its share of the total, as cells; activations in KB."""
-    cells = []
-    for kind, value in values.items():
-        number = f"{value / 1024:,.1f}" if kind == "activations" else f"{value:,}"
-        cells += [number, f"{value / max(totals[kind], 1):.1%}"]
-    return cells
-
-
-def _quantised_rules() -> dict[object, Callable]:
-    """FLOPs (2 a multiply-accumulate) of torch's quantised operators, for its counter."""
-    def count(*args: object, out_shape: tuple[int, ...], **_options: object) -> int:
-        # (C_out, C_in / groups, ...): what one number takes is a filter's length
-        weight = next(filter(_is_packed, args)).unpack()[0]
-        return 2 * math.prod(out_shape) * weight.numel() // len(weight)
-
-    names = [f"{layer}{after}" for layer in ("conv1d", "conv2d", "conv3d", "linear")
-             for after in ("", "_relu", "_add", "_add_relu", "_dynamic", "_relu_dynamic", "_leaky_relu", "_tanh")]
-    known = torch.ops.quantized
-    return {getattr(known, name): count for name in names if hasattr(known, name)}
+def _storages_of(*roots: object) -> dict[int, int]:
+    storages: dict[int, int] = {}
+    for tensor in _held_tensors(*roots):
+        for place, size in _storages(tensor):
+            storages[place] = max(size, storages.get(place, 0))  # an array and a tensor can share one
+    return storages
 
 
 def _storages(tensor: Tensor | np.ndarray) -> Iterator[tuple[int, int]]:
@@ -218,57 +178,18 @@ def _storages(tensor: Tensor | np.ndarray) -> Iterator[tuple[int, int]]:
         while isinstance(tensor.base, np.ndarray):
             tensor = tensor.base
         yield tensor.__array_interface__["data"][0], tensor.nbytes
-    elif tensor.layout is torch.sparse_coo:
-        for part in (tensor._indices(), tensor._values()):
-            yield from _storages(part)
-    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        for part in (tensor.crow_indices(), tensor.col_indices(), tensor.values()):
-            yield from _storages(part)
-    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        for part in (tensor.ccol_indices(), tensor.row_indices(), tensor.values()):
-            yield from _storages(part)
-    else:
+        return
+    parts = {torch.sparse_coo: ("_indices", "_values")}
+    parts |= dict.fromkeys((torch.sparse_csr, torch.sparse_bsr), ("crow_indices", "col_indices", "values"))
+    parts |= dict.fromkeys((torch.sparse_csc, torch.sparse_bsc), ("ccol_indices", "row_indices", "values"))
+    for part in parts.get(tensor.layout, ()):
+        yield from _storages(getattr(tensor, part)())
+    if tensor.layout not in parts:
         yield tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
 
 
-def _is_packed(item: object) -> bool:
-    """Whether it is what torch.ops.quantized keeps a layer's weights and biases in, laid out for the processor."""
-    return type(item).__name__ == "ScriptObject" and hasattr(item, "unpack")
-
-
-def _flatten_thop(tree: dict, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """thop's nested {child: (ops, params, children)} as (module name, its own MACs) of the leaves."""
-    for child, (ops, _, children) in tree.items():
-        if children:
-            yield from _flatten_thop(children, f"{prefix}{child}.")
-        else:
-            yield f"{prefix}{child}", int(ops)
-
-
-def _own_macs(counter: FlopCounterMode, root: str) -> dict[str, int]:
-    """MACs that each module dispatches itself; the counter's figures are FLOPs = 2 MACs and include the children."""
-    totals = {"" if name == root else name.removeprefix(f"{root}."): sum(ops.values()) // 2
-              for name, ops in counter.get_flop_counts().items() if name != "Global"}
-    # What runs outside every module's forward hooks is only in the counter's grand total.
-    totals[""] = counter.get_total_flops() // 2
-    own = dict(totals)
-    for name, macs in totals.items():
-        if name:
-            parent = name.rpartition(".")[0]
-            while parent and parent not in totals:
-                parent = parent.rpartition(".")[0]
-            own[parent] -= macs
-    return {name: macs for name, macs in own.items() if macs > 0}
-
-
-def _note_output(shapes: dict[str, tuple[int, ...]], sizes: dict[str, int], made: dict[int, "weakref.ref[Tensor]"],
-                 name: str, _module: nn.Module, _args: tuple, output: object) -> None:
-    if isinstance(output, Tensor):
-        shapes[name] = tuple(output.shape)
-        before = made.get(id(output))
-        if before is None or before() is not output:  # an id is only unique while its object lives
-            made[id(output)] = weakref.ref(output)
-            sizes[name] = sizes.get(name, 0) + output.numel() * output.element_size()
+CARRIERS = {MethodType: ("__self__", "__func__"), functools.partial: ("func", "args", "keywords"),
+            staticmethod: ("__func__",), classmethod: ("__func__",), property: ("fget", "fset")}
 
 
 def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
@@ -289,14 +210,9 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
             stack += [*item.keys(), *item.values()]
         elif isinstance(item, (list, tuple, set, frozenset)):
             stack += item
-        elif isinstance(item, MethodType):
-            stack += [item.__self__, item.__func__]
-        elif isinstance(item, functools.partial):
-            stack += [item.func, item.args, item.keywords]
-        elif isinstance(item, (staticmethod, classmethod)):
-            stack.append(item.__func__)
-        elif isinstance(item, property):
-            stack += [item.fget, item.fset]
+        elif isinstance(item, tuple(CARRIERS)):
+            stack += [getattr(item, name) for kind, names in CARRIERS.items() if isinstance(item, kind)
+                      for name in names]
         elif isinstance(item, FunctionType):
             stack += _function_holds(item)
         elif isinstance(item, nn.Module):
@@ -310,7 +226,7 @@ def _held_tensors(*roots: object) -> Iterator[Tensor | np.ndarray]:
 
 
 def _function_holds(function: FunctionType) -> list[object]:
-    """What a function carries along: defaults, closure; of the globals it names tensors, tables, its file's own."""
+    """What a function carries along: defaults, closure, and of its globals tensors, containers, its file's own."""
     held = [function.__defaults__, function.__kwdefaults__]
     for cell in function.__closure__ or ():
         try:
@@ -325,3 +241,57 @@ def _function_holds(function: FunctionType) -> list[object]:
         elif ours or isinstance(value, (Tensor, np.ndarray, list, tuple, dict, set)):
             held.append(value)
     return held
+
+
+def _is_packed(item: object) -> bool:
+    """Whether it is what torch.ops.quantized keeps a layer's weights and biases in, laid out for the processor."""
+    return type(item).__name__ == "ScriptObject" and hasattr(item, "unpack")
+
+
+def _quantized_rules() -> dict[object, Callable]:
+    """FLOPs of torch's quantized operators, for its counter."""
+    def count(*args: object, out_shape: tuple[int, ...], **_options: object) -> int:
+        # (C_out, C_in / groups, ...): what one number takes is a filter's length
+        weight = next(filter(_is_packed, args)).unpack()[0]
+        return 2 * math.prod(out_shape) * weight.numel() // len(weight)
+
+    names = [f"{layer}{after}" for layer in ("conv1d", "conv2d", "conv3d", "linear")
+             for after in ("", "_relu", "_add", "_add_relu", "_dynamic", "_relu_dynamic", "_leaky_relu", "_tanh")]
+    known = torch.ops.quantized
+    return {getattr(known, name): count for name in names if hasattr(known, name)}
+
+
+def _flatten_thop(tree: dict, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """thop's nested {child: (ops, params, children)} as (module name, its own MACs) of the leaves."""
+    for child, (ops, _, children) in tree.items():
+        if children:
+            yield from _flatten_thop(children, f"{prefix}{child}.")
+        else:
+            yield prefix + child, int(ops)
+
+
+def _own_macs(counter: FlopCounterMode, root: str) -> dict[str, int]:
+    """MACs that each module dispatches itself; the counter's figures are FLOPs = 2 MACs and include the children."""
+    totals = {"" if name == root else name.removeprefix(f"{root}."): sum(ops.values()) // 2
+              for name, ops in counter.get_flop_counts().items() if name != "Global"}
+    # What runs outside every module's forward hooks is only in the counter's grand total.
+    totals[""] = counter.get_total_flops() // 2
+    own = dict(totals)
+    for name, macs in totals.items():
+        if name:
+            parent = name.rpartition(".")[0]
+            while parent and parent not in totals:
+                parent = parent.rpartition(".")[0]
+            own[parent] -= macs
+    return {name: macs for name, macs in own.items() if macs > 0}
+
+
+def _note_output(profile: Profile, made: dict[int, "weakref.ref[Tensor]"], name: str, _module: nn.Module, _args: tuple,
+                 output: object) -> None:
+    """A forward hook: notes the shape and, unless a child has returned the same tensor before, the bytes."""
+    if isinstance(output, Tensor):
+        profile.output_shapes[name] = tuple(output.shape)
+        before = made.get(id(output))
+        if before is None or before() is not output:  # an id is only unique while its object lives
+            made[id(output)] = weakref.ref(output)
+            profile.output_bytes[name] = profile.output_bytes.get(name, 0) + output.numel() * output.element_size()

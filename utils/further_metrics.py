@@ -1,6 +1,6 @@
 """What the mean IoU does not say: how well a network's scores rank the pixels, and how well its boundaries fit.
 
-N pictures, C classes (the lab's 8 where `num_classes` says nothing else), H x W pixels. Both measures add up batch by
+N images, C classes (the lab's 8 where `num_classes` says nothing else), H x W pixels. Both measures add up batch by
 batch on the device of the predictions, which nothing waits for before a figure is read; pixels whose target is 255
 (IGNORE) count nowhere. Bad shapes and types raise ValueError at once, values outside their ranges when a figure is
 read. A figure is NaN where nothing was to be found.
@@ -27,7 +27,7 @@ class AveragePrecision:
     Instead of every score it keeps two counts in each of `bins` bins a class: scores in one bin count as equal. The
     bins have equal widths in log-odds, ln(p / (1 - p)), because most pixels of a trained network have a p near 0 or 1:
     16384 bins part probabilities that are 0.0005 apart at 1/2, and 0.000002 at 0.999. `error` says from the counts how
-    far the bins may have moved a figure: by 0.0012 at most for task 1's network on 12 pictures of the sample; in truth
+    far the bins may have moved a figure: by 0.0012 at most for task 1's network on 12 images of the sample; in truth
     the figures there were at most 0.00016 too low.
     """
 
@@ -39,7 +39,7 @@ class AveragePrecision:
         self._counts: Tensor | None = None  # (2 * C * bins + 1,): all pixels, those of the class, values out of range
 
     def update(self, target: Tensor, scores: Tensor) -> None:
-        """Adds pictures: target integers (N, H, W), 0..C-1 or 255; scores floats (N, C, H, W), taken as float32."""
+        """Adds images: target integers (N, H, W), 0..C-1 or 255; scores floats (N, C, H, W), taken as float32."""
         if not scores.is_floating_point() or scores.shape != (len(target), self.num_classes, *target.shape[1:]):
             raise ValueError(f"expected floats (N, {self.num_classes}, H, W) for target (N, H, W), got {scores.dtype} "
                              f"{tuple(scores.shape)} for {tuple(target.shape)}")
@@ -48,12 +48,12 @@ class AveragePrecision:
         first = torch.arange(0, size, self.bins, device=scores.device)[:, None, None]
         everything = torch.zeros(size + 1, dtype=torch.int64, device=scores.device)
         positives = torch.zeros_like(everything)
-        for picture, labels, labelled in zip(scores.detach(), target, known, strict=True):  # one, to bound the memory
-            p = picture.float()
+        for image, labels, labeled in zip(scores.detach(), target, known, strict=True):  # one, to bound the memory
+            p = image.float()
             odds = (p.softmax(0) if self.logits else p).logit()  # NaN outside 0..1
-            outside += (odds.isnan() & labelled).sum()
+            outside += (odds.isnan() & labeled).sum()
             place = odds.add_(REACH).mul_(self.bins / (2 * REACH)).nan_to_num_(0).clamp_(0, self.bins - 1)
-            index = (place.long() + first).masked_fill_(~labelled, size)  # (C, H, W)
+            index = (place.long() + first).masked_fill_(~labeled, size)  # (C, H, W)
             everything += _histogram(index, size + 1)
             positives += _histogram(index.gather(0, labels.long()[None]), size + 1)
         counts = torch.cat([everything[:-1], positives[:-1], outside[None]])
@@ -95,13 +95,13 @@ class BoundaryFScore:
 
     Follows Csurka et al., "What is a good evaluation measure for semantic segmentation?" (2013): of the predicted
     boundary pixels of a class, the share with a true one within `tolerance` pixels (Euclidean) is the precision; the
-    other way round, the recall. Worked out for each picture by itself, as they argue, then averaged over the pictures
+    other way round, the recall. Worked out for each image by itself, as they argue, then averaged over the images
     where the class has a boundary; one that only target or prediction has is worth 0. DAVIS (Perazzi et al., 2016)
-    dilates by a disc as well; Gated-SCNN (Takikawa et al., 2019), with DAVIS's code, counts pictures without the class
+    dilates by a disc as well; Gated-SCNN (Takikawa et al., 2019), with DAVIS's code, counts images without the class
     as 1, which flatters rare classes, and this one does not.
 
-    A boundary pixel of a class belongs to it and has one of its 4 neighbours in another class. Neither the edge of the
-    picture nor that of a region labelled 255 is a boundary, and pixels labelled 255 are left out of the prediction too.
+    A boundary pixel of a class belongs to it and has one of its 4 neighbors in another class. Neither the edge of the
+    image nor that of a region labeled 255 is a boundary, and pixels labeled 255 are left out of the prediction too.
     2 pixels of 256 x 512 are 0.35 % of the diagonal; Csurka et al. take 0.75 %, here 4.3 pixels.
     """
 
@@ -115,10 +115,10 @@ class BoundaryFScore:
         self.tolerance, self.num_classes = tolerance, num_classes
         self._disc = [(y, x) for y in range(2 * reach + 1) for x in range(2 * reach + 1)
                       if math.hypot(y - reach, x - reach) <= tolerance]
-        self._sums: Tensor | None = None  # float64 (6 * C + 1,): precision, recall, F; their pictures; out of range
+        self._sums: Tensor | None = None  # float64 (6 * C + 1,): precision, recall, F; their images; out of range
 
     def update(self, target: Tensor, pred: Tensor) -> None:
-        """Adds pictures: integers (N, H, W), target 0..C-1 or 255, pred 0..C-1 (not logits)."""
+        """Adds images: integers (N, H, W), target 0..C-1 or 255, pred 0..C-1 (not logits)."""
         if target.ndim != 3 or target.shape != pred.shape:
             raise ValueError(f"expected target and pred of one shape (N, H, W), got {tuple(target.shape)} and "
                              f"{tuple(pred.shape)}; pass class indices, not logits")
@@ -130,22 +130,22 @@ class BoundaryFScore:
         recall, truths = self._matched(target, true, claimed)
         both = precision + recall
         f = 2 * precision * recall / both.where(both > 0, 1)
-        # a picture without a boundary to match has added a 0 above; here it is not counted
-        pictures = torch.stack([claims > 0, truths > 0, (claims > 0) | (truths > 0)])
-        sums = torch.cat([torch.stack([precision, recall, f]).sum(1).flatten(), pictures.sum(1).flatten(),
+        # an image without a boundary to match has added a 0 above; here it is not counted
+        images = torch.stack([claims > 0, truths > 0, (claims > 0) | (truths > 0)])
+        sums = torch.cat([torch.stack([precision, recall, f]).sum(1).flatten(), images.sum(1).flatten(),
                           (outside + strange)[None]])
         self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
 
     def precision(self) -> np.ndarray:
-        """Float64 (C,), over the pictures where the class is predicted with a boundary."""
+        """Float64 (C,), over the images where the class is predicted with a boundary."""
         return self._figures()[0]
 
     def recall(self) -> np.ndarray:
-        """Float64 (C,), over the pictures whose target has a boundary of the class."""
+        """Float64 (C,), over the images whose target has a boundary of the class."""
         return self._figures()[1]
 
     def f_score(self) -> np.ndarray:
-        """Float64 (C,), 0..1, over the pictures where either has a boundary of the class."""
+        """Float64 (C,), 0..1, over the images where either has a boundary of the class."""
         return self._figures()[2]
 
     def mean(self) -> float:
@@ -170,8 +170,8 @@ class BoundaryFScore:
         for y, x in self._disc:
             near |= padded[:, y:y + h, x:x + w]
         hit = (near & boundary).bool()
-        picture = torch.arange(0, n * 2 * c, 2 * c, device=labels.device)[:, None, None]
-        index = (picture + hit * c + labels).masked_fill_(boundary == 0, n * 2 * c)
+        image = torch.arange(0, n * 2 * c, 2 * c, device=labels.device)[:, None, None]
+        index = (image + hit * c + labels).masked_fill_(boundary == 0, n * 2 * c)
         counts = _histogram(index, n * 2 * c + 1)[:-1].view(n, 2, c)
         number = counts.sum(1)
         return counts[:, 1].double() / number.clamp(min=1), number

@@ -2,13 +2,14 @@
 
 It imports nothing of the lab and nothing heavy, so that anything may import it.
 """
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = ROOT / "runs"  # a folder for each training run
+RUNS = Path(os.environ.get("LAB_RUNS") or ROOT / "runs").expanduser().absolute()  # a folder for each training run
 
-# Pictures enter a network as float32 (N, 3, H, W) = (N, 3, 256, 512), normalised per channel (ImageNet's
+# Images enter a network as float32 (N, 3, H, W) = (N, 3, 256, 512), normalized per channel (ImageNet's
 # statistics, the field's habit; they are constants of the input, no weights come with them).
 INPUT_SIZE = (256, 512)
 MEAN = (0.485, 0.456, 0.406)
@@ -23,9 +24,9 @@ IGNORE = 255
 DEFAULT_DATA = "./data"
 SAMPLE_DATA = ROOT / "data" / "sample"
 SPLITS = ("train", "val", "test")
-CACHE_FOLDER = "lab-cache"  # beside the pictures, where that can be written; see dataset.cache
+CACHE_FOLDER = "lab-cache"  # beside the images, where that can be written; see dataset.cache
 
-# FoM = FLOPs^2 x size_KB^2 / (mIoU - FOM_OFFSET), smaller is better, no rank below task 2's threshold.
+# FoM = FLOPs^2 x size_KB^2 / (mIoU - FOM_OFFSET), smaller is better, no rank below task 2's threshold (TASKS).
 FOM_OFFSET = 0.65
 
 
@@ -42,9 +43,10 @@ class Task:
 
 
 TASKS = {
-    1: Task(1, "U-Net", ROOT / "network" / "network.py", "model_task1.pth", "Lab05_segmentation_task1.ipynb", 0.72),
+    1: Task(1, "U-Net", ROOT / "network" / "network.py", "model_task1.pth", "Lab05_segmentation_task1.ipynb",
+            miou=0.72),
     2: Task(2, "Low-complexity network", ROOT / "network2" / "network.py", "model_task2.pth",
-            "Lab05_segmentation_task2.ipynb", 0.66),
+            "Lab05_segmentation_task2.ipynb", miou=0.66),
 }
 
 # What a student hands in; {id} is the student's number, e.g. 31355555.
@@ -52,7 +54,11 @@ HANDIN_FILES = (
     "Lab05_task1_{id}.ipynb", "Lab05_task2_{id}.ipynb", "network_task1.py", "network_task2.py",
     "model_task1.pth", "model_task2.pth", "report_{id}.pdf",
 )
-POINTS = {"task 1 mIoU": 25, "task 2 mIoU": 25, "task 2 rank by FoM": 30, "report": 20, "naming error": -5}
+# The form of {id}, and the words for it. Where grading/course.toml has another, the kit has that one here.
+STUDENT_NUMBER = "[0-9]{7,10}"
+STUDENT_NUMBER_FORM = "7 to 10 digits"
+# The oldest torch that a class is graded with (networks are exported with it); students may have an older one.
+GRADER_TORCH = (2, 6)
 
 
 class LabError(Exception):

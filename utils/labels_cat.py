@@ -81,7 +81,7 @@ for _label in labels:
 
 
 class ColorTable:
-    """Finds the colors of label pictures in a table, where each stands for a byte: a label's id, say.
+    """Finds the colors of label images in a table, where each stands for a byte: a label's id, say.
 
     rows: (R, G, B) and its byte; of rows that share a color the first counts. expected, advice: of the LabError for a
     color that is in no row.

@@ -2,7 +2,7 @@
 
 Conventions, which the lab's figures rest on:
 - row = target, column = prediction; the matrix is int64 and adds up over a whole split, so the result depends on
-  neither the batch size nor the order of the pictures;
+  neither the batch size nor the order of the images;
 - pixels whose target is 255 (IGNORE) count nowhere;
 - IoU = TP / (TP + FP + FN); a class that neither target nor prediction contains has no IoU (NaN) and is left out of
   the mean; a class that only one of the two contains has IoU 0 and is in it.
@@ -46,12 +46,11 @@ class ConfusionMatrix:
                              f"{tuple(pred.shape)}; pass class indices (logits.max(1).indices), not logits")
         if target.numel() == 0:
             return
-        on_cpu, fused = pred.device.type == "cpu", self.num_classes <= FUSED_CLASSES
+        on_cpu = pred.device.type == "cpu"
         # A copy to the CPU has to be waited for: its memory would be read before it has arrived.
         target = target.to(pred.device, non_blocking=not on_cpu)
-        if on_cpu or not fused:
-            count = _count_fused if fused else _count_plain
-            self._counts += count(target, pred, self.num_classes).cpu().numpy()
+        if on_cpu or self.num_classes > FUSED_CLASSES:
+            self._counts += _count(target, pred, self.num_classes).cpu().numpy()
         else:
             self._queue(count_without_waiting(target, pred, self.num_classes))
 
@@ -132,7 +131,7 @@ class ConfusionMatrix:
 
 
 class AverageMeter:
-    """A running mean: of the loss per picture, of the seconds per picture."""
+    """A running mean: of the loss per image, of the seconds per image."""
 
     def __init__(self) -> None:
         self.reset()
@@ -177,38 +176,32 @@ def count_without_waiting(target: Tensor, pred: Tensor, num_classes: int = NUM_C
     return total
 
 
-def _count_fused(target: Tensor, pred: Tensor, c: int) -> Tensor:
-    """The matrix of integers on the CPU, int64 (C, C), C <= 10. Raises ValueError for values outside their range."""
-    column = _as_bytes(pred)
-    if column is None or column.max() >= c:
-        raise ValueError(f"expected predictions in 0..{c - 1}, got {_span(pred)}")
-    row = _as_bytes(target)
-    if row is not None:
-        row = row + 1  # 255 wraps to 0: ignored pixels fill row 0, which is cut off below
-    if row is None or row.max() > c:
-        raise ValueError(f"expected targets in 0..{c - 1} or {IGNORE} (ignored), got {_span(target)}")
+def _count(target: Tensor, pred: Tensor, c: int) -> Tensor:
+    """The matrix of integer tensors of one shape, int64 (C, C). Raises ValueError for values outside their ranges."""
+    low, high = _span(pred)
+    if low < 0 or high >= c:
+        raise ValueError(f"expected predictions in 0..{c - 1}, got {low}..{high}")
+    low, high = _span(target)
+    row, column = (labels.flatten().to(torch.uint8) for labels in (target, pred))
+    row = row + 1  # 255 wraps to 0: ignored pixels fill row 0, which is cut off below
+    if low < 0 or high > IGNORE or row.max() > c:
+        raise ValueError(f"expected targets in 0..{c - 1} or {IGNORE} (ignored), got {low}..{high}")
+    bins = c * (c + 1)
+    if c > FUSED_CLASSES or row.device.type != "cpu":
+        return torch.bincount(row.long() * c + column, minlength=bins)[c:].view(c, c)
     index = torch.add(column, row, alpha=c, out=row)
     if len(index) % 4:
         index = F.pad(index, (0, -len(index) % 4))  # with 0, an ignored pixel
-    # Neighbours are counted as one int16, in half as many steps, and every second int16 in a bin 128 further on: adding
+    # Neighbors are counted as one int16, in half as many steps, and every second int16 in a bin 128 further on: adding
     # to one bin twice in a row, as label maps ask for all the time, would have to wait for the first to be stored.
     index.view(torch.int32).bitwise_or_(128 << 16)
-    bins = c * (c + 1)
     pairs = torch.bincount(index.view(torch.int16), minlength=bins * 256).view(bins, 2, 128).sum(1)
     return (pairs.sum(1) + pairs.sum(0)[:bins])[c:].view(c, c)  # each pair for its two bytes
 
 
-def _count_plain(target: Tensor, pred: Tensor, c: int) -> Tensor:
-    """The matrix of integers on one device, int64 (C, C), any C < 255. Raises ValueError as _count_fused does."""
-    low, high = int(pred.min()), int(pred.max())
-    if low < 0 or high >= c:
-        raise ValueError(f"expected predictions in 0..{c - 1}, got {low}..{high}")
-    target = target.flatten().long()
-    row = torch.where(target == IGNORE, -1, target)  # ignored pixels fill row -1, which is cut off below
-    if int(target.min()) < 0 or int(row.max()) >= c:
-        raise ValueError(f"expected targets in 0..{c - 1} or {IGNORE} (ignored), got {_span(target)}")
-    pairs = torch.bincount((row + 1) * c + pred.flatten().long(), minlength=c * (c + 1))
-    return pairs[c:].view(c, c)
+def _span(labels: Tensor) -> tuple[int, int]:
+    """The smallest and the largest value; of bytes, which are fastest, 0 stands for the smallest."""
+    return (0, int(labels.max())) if labels.dtype == torch.uint8 else tuple(map(int, labels.aminmax()))
 
 
 def _as_tensor(pixels: Pixels, name: str) -> Tensor:
@@ -219,19 +212,6 @@ def _as_tensor(pixels: Pixels, name: str) -> Tensor:
         raise ValueError(f"expected {name} as integer class indices, got {tensor.dtype}")
     # torch has no comparisons for the wider unsigned types
     return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
-
-
-def _as_bytes(pixels: Tensor) -> Tensor | None:
-    """The pixels as uint8 (P,), or None if a value would wrap."""
-    if pixels.dtype != torch.uint8:
-        low, high = map(int, pixels.aminmax())  # as tensors of int8 they could not be compared with 255
-        if low < 0 or high > 255:
-            return None
-    return pixels.to(torch.uint8).flatten()
-
-
-def _span(pixels: Tensor) -> str:
-    return f"{int(pixels.min())}..{int(pixels.max())}"
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ class Stopwatch:
 
 
 def time_layers(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE, repeats: int = 10) -> dict[str, float]:
-    """Milliseconds that each module of `model` takes by itself for one picture of `input_size` (H, W).
+    """Milliseconds that each module of `model` takes by itself for one image of `input_size` (H, W).
 
     Keys are the names of the modules that ran, in the order of `named_modules`, "(network)" for the network itself.
     Measured in eval mode in one thread of the CPU, on a copy of `model`; the median of `repeats` passes. A module's
@@ -81,7 +81,7 @@ def _one_pass(model: nn.Module, data: Tensor, stopwatch: Stopwatch) -> dict[str,
 
 
 def time_network(model: nn.Module, input_size: tuple[int, int] = INPUT_SIZE, passes: int = 20) -> float:
-    """Milliseconds for one picture by a copy of `model` in eval mode, one thread of the CPU; the median of `passes`."""
+    """Milliseconds for one image by a copy of `model` in eval mode, one thread of the CPU; the median of `passes`."""
     timed = copy.deepcopy(model).cpu().eval()
     threads, data, seconds = torch.get_num_threads(), torch.zeros(1, 3, *input_size), []
     torch.set_num_threads(1)

@@ -1,12 +1,16 @@
-"""Fixed: how the data sets that the lab reads lie on disk, a file each; here is the list of them.
+"""Fixed: how the data sets that the lab reads lie on disk, a file each.
 
-To read another one, write a Layout (base.py) and add it to LAYOUTS. The first that fits a folder is taken.
+To read another one, write a Layout (base.py) in a file of its own, with a tuple LAYOUTS, and add its name here.
 """
-from dataset.layouts.base import Layout
-from dataset.layouts.camvid import CamVidColored, CamVidIndexed, CamVidStills
-from dataset.layouts.cityscapes import Cityscapes
-from dataset.layouts.kitti import Kitti
-from dataset.layouts.voc import PascalVOC
+from collections.abc import Iterator
+from importlib import import_module
 
-CITYSCAPES = Cityscapes()
-LAYOUTS: tuple[Layout, ...] = (CITYSCAPES, Kitti(), CamVidIndexed(), CamVidColored(), CamVidStills(), PascalVOC())
+from dataset.layouts.base import Layout
+
+FILES = ("cityscapes", "kitti", "camvid", "pix2pix", "voc")
+
+
+def layouts() -> Iterator[Layout]:
+    """The layouts in the order in which a folder is tried; a file is imported only when its turn comes."""
+    for name in FILES:
+        yield from import_module(f"{__name__}.{name}").LAYOUTS

@@ -1,20 +1,20 @@
 """Pascal VOC 2012's segmentation task (Everingham et al., "The Pascal visual object classes challenge", 2015).
 
-    <root>/ImageSets/Segmentation/<split>.txt     a split's pictures by name: 1464 of train, 1449 of val
-    <root>/JPEGImages/<name>.jpg                  the picture, of about 375 x 500 or 500 x 375
+    <root>/ImageSets/Segmentation/<split>.txt     a split's images by name: 1464 of train, 1449 of val
+    <root>/JPEGImages/<name>.jpg                  the image, of about 375 x 500 or 500 x 375
     <root>/SegmentationClass/<name>.png           its label, paletted: 0..20, and 255 for the objects' borders
 
 `root` is VOC2012; VOCdevkit, which holds it, and the folder around that do as well. It has 21 classes, the background
 and 20 kinds of things, not the lab's categories: it is for trying networks on, and no graded figure comes of it. The
 border is IGNORE. Labels of a test split were never published.
 
-The whole picture becomes the lab's 2:1, whatever its shape: what is portrait is squeezed most.
+The whole image becomes the lab's 2:1, whatever its shape: what is portrait is squeezed most.
 """
 from pathlib import Path
 
 import numpy as np
 
-from dataset.layouts.base import Layout, existing, read_indices
+from dataset.layouts.base import Layout, codes_to, existing, read_indices
 from utils.classes import Classes
 from utils.lab import IGNORE, LabError
 
@@ -39,12 +39,11 @@ def palette(classes: int) -> np.ndarray:
 class PascalVOC(Layout):
     name = "Pascal VOC 2012"
     holds = f"JPEGImages/, SegmentationClass/ and {LISTS}/"
+    folders = ("JPEGImages", "SegmentationClass", LISTS)
+    pattern = f"JPEGImages/*.jpg named in {LISTS}/{{split}}.txt"
     inside = ("VOC2012", "VOCdevkit/VOC2012")
     classes = Classes(NAMES, palette(len(NAMES)))
-    class_of_code = np.array([*range(len(NAMES)), *[IGNORE] * (256 - len(NAMES))], np.uint8)
-
-    def fits(self, folder: Path) -> bool:
-        return all((folder / part).is_dir() for part in ("JPEGImages", "SegmentationClass", LISTS))
+    class_of_code = codes_to(range(len(NAMES)))
 
     def images(self, root: Path, split: str) -> list[Path]:
         try:
@@ -52,12 +51,9 @@ class PascalVOC(Layout):
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise LabError(f"expected a list of pictures, found: {error} in {root / LISTS / split}.txt: {AGAIN}"
+            raise LabError(f"expected a list of images, found: {error} in {root / LISTS / split}.txt: {AGAIN}"
                            ) from None
         return [root / "JPEGImages" / f"{name}.jpg" for name in sorted(text.split())]
-
-    def where(self, split: str) -> str:
-        return f"JPEGImages/*.jpg named in {LISTS}/{split}.txt"
 
     def label(self, root: Path, split: str, image: Path) -> Path:
         if not image.is_file():
@@ -67,3 +63,6 @@ class PascalVOC(Layout):
 
     def read_codes(self, path: Path) -> np.ndarray:
         return read_indices(path, len(NAMES) - 1, {IGNORE: "an object's border"}, "use SegmentationClass as it is")
+
+
+LAYOUTS = (PascalVOC(),)

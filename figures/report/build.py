@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from dataset.batches import Batches, open_evaluation
 from dataset.dataset import SegmentationDataset
-from dataset.reader import find_data, require_lab_classes
-from figures.report.content import Content, add_costs, add_data, add_model, add_pictures, add_runs
-from figures.report.events import can_write, write_events
+from dataset.reader import find_data
+from figures.report.content import Content, add_costs, add_data, add_images, add_model, add_runs
 from figures.report.folder import check_folder, renewing
-from figures.report.gather import Scored, costs_of_runs, find_runs, load, name_runs, score
+from figures.report.gather import Scored, costs_of_runs, find_runs, load, name_runs, score, score_baseline
 from figures.report.outline import OUTLINE, write_outline
+from figures.report.tables import class_figures
 from utils.lab import RUNS, TASKS
 from utils.machine import keep_memory
 from utils.terminal import bar_stream
@@ -29,73 +29,71 @@ def make_report(out: Path, device: torch.device, data: str | None = None, folder
                 network_files: dict[int, Path] | None = None, dpi: int = DPI) -> list[str]:
     """Writes the folder `out` and returns a line for everything that is left out.
 
-    names: the runs, paths below `folder`; None: all of them. weights, network_files: by the task's number; what is
-    not given is the task's own, and then may be missing. Raises LabError for bad input, before anything is drawn.
+    names: the runs, paths below `folder`; None: all of them. weights, network_files: by the task's number; the default
+    is the task's own, which may be missing. Raises LabError for bad input, before anything is drawn.
     """
     check_folder(out)
-    require_lab_classes(find_data(data))
+    source = find_data(data)
+    source.require_lab_classes()
     if device.type == "cpu":
         keep_memory()
     runs, notes = find_runs(folder, names)
     files = {number: (network_files or {}).get(number) or task.network_file for number, task in TASKS.items()}
-    scored, validation, where = _score_all(weights or {}, files, data, device, notes)
+    networks = _load_all(weights or {}, files, notes)
+    train, content = Batches(SegmentationDataset(source, "train"), 1), Content()
+    scored: list[Scored] = []
+    if networks:
+        batches, where = open_evaluation(source, None, device)
+        scored = [score(TASKS[number], files[number], path, model, batches, device)
+                  for number, (path, model) in networks.items()]
+        baseline = class_figures("class frequency", *score_baseline(train.dataset.arrays[1], batches, device))
     name_runs(scored, runs, folder or RUNS)
-    content = Content()
-    add_data(content, Batches(SegmentationDataset(data, "train"), 1), runs)
+    add_data(content, train, runs)
     costs = costs_of_runs(runs, folder or RUNS, files)
     for number in (*TASKS, None):
         add_runs(content, [run for run in runs if run.task == number], number, costs)
     for one in scored:
-        add_model(content, one, where)
+        add_model(content, one, where, baseline)
     if scored:
-        add_pictures(content, scored, validation)
+        add_images(content, scored, batches)
     add_costs(content, scored, runs, costs)
     with renewing(out) as (temporary, kept):
         text = _draw(content, temporary, dpi)
-        if can_write():
-            write_events(runs, temporary / "tensorboard")
         (temporary / "report.md").write_text(write_outline(text, notes), encoding="utf-8")
     for name in kept:
         print(f"kept as you left it: {out / name}", file=sys.stderr)
     return notes
 
 
-def _score_all(weights: dict[int, Path | None], files: dict[int, Path], data: str | None, device: torch.device,
-               notes: list[str]) -> tuple[list[Scored], Batches | None, str]:
-    """The networks that there are, scored on the validation split, which comes along with a description."""
-    paths = {}
+def _load_all(weights: dict[int, Path | None], files: dict[int, Path], notes: list[str]
+              ) -> dict[int, tuple[Path, torch.nn.Module]]:
+    """The networks that exist, by the task's number, with the paths of their weights; a note for each that does not."""
+    networks = {}
     for number, task in TASKS.items():
         path = weights.get(number) or Path(task.model_file)
         if weights.get(number) or path.is_file():
-            paths[number] = path
+            networks[number] = path, load(files[number], path)
         else:
             notes.append(f"task {number}'s network (drawing, costs, panels, errors): no {path}: train it with "
                          f"{task.notebook}, or pass --task{number} FILE")
-    if not paths:
-        return [], None, ""
-    networks = {number: load(files[number], path) for number, path in paths.items()}  # before one is scored
-    batches, where = open_evaluation(data, None, device)
-    scored = [score(TASKS[number], files[number], path, networks[number], batches, device)
-              for number, path in paths.items()]
-    return scored, batches, where
+    return networks
 
 
 def _draw(content: Content, folder: Path, dpi: int) -> dict[str, str]:
-    """Draws and saves every picture, with a bar, and numbers them in the outline's order; the Markdown of all parts."""
-    order = [key for section in OUTLINE for key in section.content if key in content.pictures]
+    """Draws and saves every figure, with a bar, numbered in the outline's order; returns the Markdown of all parts."""
+    order = [key for section in OUTLINE for key in section.content if key in content.figures]
     text = dict(content.texts)
     with matplotlib.rc_context(STYLE), tqdm(order, "drawing", unit="figure", file=bar_stream()) as bar:
         for number, key in enumerate(bar, 1):
             bar.set_postfix_str(key)
-            picture = content.pictures[key]
-            save(picture.draw(), folder / key, dpi)
-            caption = f"Figure {number}: {picture.caption}"
-            text[key] = f"![Figure {number}: {key.replace('_', ' ')}]({key}.png)\n\n{caption}"
+            figure = content.figures[key]
+            save(figure.draw(), folder / key, dpi)
+            text[key] = f"![Figure {number}: {key.replace('_', ' ')}]({key}.png)\n\nFigure {number}: {figure.caption}"
     return text
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
-    """`path`.png and `path`.svg."""
+    """Writes `path`.png and `path`.svg."""
     figure.savefig(path.with_name(f"{path.name}.png"), dpi=dpi)
     figure.set_layout_engine("none")  # everything has its place by now
     figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})

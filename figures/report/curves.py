@@ -1,60 +1,57 @@
-"""Several runs in one picture, from what their folders tell: curves, over-fitting, IoU of each category.
+"""Several runs in one figure, from their records: curves, over-fitting, IoU of each category.
 
-Readable in print and for the color-blind: a run has a color and a marker or hatching of its own (Okabe and Ito, "Color
-universal design", 2008), training is dashed and validation solid.
+For print and for the color-blind each run has its own color and marker or hatching (the colors of Okabe and Ito, "Color
+universal design", 2008). Training is dashed, validation solid.
 """
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from figures.plots import DARK, LIGHT
+from figures.plots import draw_curve, draw_history, show_epochs
 from utils.labels_cat import CATEGORIES
-from utils.past import Past, is_number
+from utils.run_records import RunRecord, is_number
 
 #        color      marker  hatching
 LOOKS = (("#1f4e79", "o", ""), ("#d95f02", "s", "//"), ("#009e73", "^", ".."), ("#cc79a7", "D", "xx"),
          ("#56b4e9", "v", "--"), ("#4d4d4d", "P", "++"))
 
 
-def best_first(runs: Sequence[Past]) -> list[Past]:
+def best_first(runs: Sequence[RunRecord]) -> list[RunRecord]:
     return sorted(runs, key=lambda run: -run.best.get("miou", -1))
 
 
-def plot_curves(runs: Sequence[Past], threshold: float | None = None) -> Figure:
-    """Validation loss and mIoU of the runs by epoch, training dashed; the best ones in color, more than 6 in grey."""
+def plot_curves(runs: Sequence[RunRecord], threshold: float | None = None) -> Figure:
+    """Loss and mIoU of the runs by epoch, the best 6 in color, the others in gray."""
     figure = Figure(figsize=(9, 3.7), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    order = best_first(runs)
-    for ax, key, title in ((left, "loss", "loss"), (right, "miou", "mIoU")):
-        for index, run in reversed(list(enumerate(order))):
+    axes = figure.subplots(1, 2)
+    shown = best_first(runs)
+    for ax, key, title in zip(axes, ("loss", "miou"), ("loss", "mIoU"), strict=True):
+        for index, run in reversed(list(enumerate(shown))):  # the best on top
             color, marker, _ = LOOKS[index] if index < len(LOOKS) else ("0.75", "", "")
-            ax.plot(*series(run, f"train_{key}"), "--", color=color, linewidth=0.9, alpha=0.8)
-            epochs, values = series(run, key)
-            ax.plot(epochs, values, "-", color=color, marker=marker, markersize=4.5, linewidth=1.6,
-                    markevery=max(len(epochs) // 8, 1), label=_label(run) if index < len(LOOKS) else None)
-        _epochs(ax, title)
+            draw_curve(ax, run.history, f"train_{key}", linestyle="--", color=color, linewidth=0.9, alpha=0.8)
+            draw_curve(ax, run.history, key, color=color, marker=marker, markersize=4.5, linewidth=1.6,
+                       markevery=max(len(run.history) // 8, 1), label=f"{run.name}: {run.best['miou']:.4f}")
+        show_epochs(ax)
+        ax.set_title(title)
+        ax.spines[["top", "right"]].set_visible(False)
+    handles = list(axes[1].lines[1::2])[::-1][:len(LOOKS)]  # every second line is of the validation
     if threshold is not None:
-        right.axhline(threshold, color="0.4", linewidth=1, linestyle=":")
-        right.annotate(f"asked for: {threshold}", (0, threshold), (4, 3), xycoords=("axes fraction", "data"),
-                       textcoords="offset points", fontsize=8, color="0.3")
-    right.set_ylim(0, 1)
-    handles, labels = right.get_legend_handles_labels()
-    handles, labels = handles[::-1], labels[::-1]
-    if len(order) > len(LOOKS):
-        handles.append(Line2D([], [], color="0.75"))
-        labels.append(f"{len(order) - len(LOOKS)} other runs")
-    handles += [Line2D([], [], color="0.3"), Line2D([], [], color="0.3", linestyle="--", linewidth=0.9)]
-    figure.legend(handles, [*labels, "validation", "training"], loc="outside lower center", ncols=3, fontsize=8,
-                  frameon=False)
+        axes[1].axhline(threshold, color="0.4", linewidth=1, linestyle=":")
+        axes[1].annotate(f"asked for: {threshold}", (0, threshold), (4, 3), xycoords=("axes fraction", "data"),
+                         textcoords="offset points", fontsize=8, color="0.3")
+    axes[1].set_ylim(0, 1)
+    if len(shown) > len(LOOKS):
+        handles.append(Line2D([], [], color="0.75", label=f"{len(shown) - len(LOOKS)} other runs"))
+    handles += [Line2D([], [], color="0.3", label="validation"),
+                Line2D([], [], color="0.3", linestyle="--", linewidth=0.9, label="training")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
-def plot_overfitting(runs: Sequence[Past]) -> Figure:
-    """Training and validation of each of the best runs by themselves: above the loss, below the mIoU with the gap.
+def plot_overfitting(runs: Sequence[RunRecord]) -> Figure:
+    """The best 4 runs, a column each: the loss above, the mIoU with the gap between training and validation below.
 
     The dotted line is the epoch of the best mIoU, whose weights were kept.
     """
@@ -64,27 +61,24 @@ def plot_overfitting(runs: Sequence[Past]) -> Figure:
     axes[0, 0].set_ylabel("loss")
     axes[1, 0].set_ylabel("mIoU")
     for column, run in zip(axes.T, shown, strict=True):
-        for ax, key in zip(column, ("loss", "miou"), strict=True):
-            ax.plot(*series(run, f"train_{key}"), "--", color=LIGHT, label="training")
-            ax.plot(*series(run, key), "-", color=DARK, label="validation")
+        draw_history(column, run.history)
+        for ax in column:
             ax.axvline(run.best["epoch"], color="0.4", linewidth=1, linestyle=":")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.grid(alpha=0.3)
         gap = gap_of(run)
         column[0].set_title(f"{run.name}\ngap " + ("-" if gap is None else f"{gap:+.3f}"), fontsize=9)
-        column[1].set_xlabel("epoch")
+        column[0].set_xlabel("")
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 
-def gap_of(run: Past) -> float | None:
+def gap_of(run: RunRecord) -> float | None:
     """Training mIoU minus validation mIoU at the best epoch; None where one is not known."""
     values = run.best.get("train_miou"), run.best.get("miou")
     return values[0] - values[1] if all(map(is_number, values)) else None
 
 
 def plot_ious(ious: Mapping[str, Sequence[float]]) -> Figure:
-    """The IoU of each category, several models side by side; absent ones have no bar. More than 6: the first 6."""
+    """The IoU of each category, up to 6 models side by side; a category that does not occur has no bar."""
     models = dict(list(ious.items())[:len(LOOKS)])
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     ax = figure.subplots()
@@ -103,20 +97,3 @@ def plot_ious(ious: Mapping[str, Sequence[float]]) -> Figure:
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
-
-
-def series(run: Past, key: str) -> tuple[list[int], list[float]]:
-    """The epochs whose record has a number as `key`, and these numbers."""
-    known = [(record["epoch"], record[key]) for record in run.history if is_number(record.get(key))]
-    return [epoch for epoch, _ in known], [value for _, value in known]
-
-
-def _label(run: Past) -> str:
-    return f"{run.name}: {run.best['miou']:.4f}" if run.best else run.name
-
-
-def _epochs(ax: Axes, title: str) -> None:
-    ax.set(title=title, xlabel="epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)

@@ -1,33 +1,31 @@
-"""A drawing of a network made from its own layers: boxes for its blocks, arrows along the data, one row a resolution.
+"""A drawing of a network: boxes for its blocks, arrows along the data, one row a resolution.
 
-Readable in print: skip connections are dashed as well as orange, and a box's figures stand beside it.
+It can be read in print: skip connections are dashed as well as orange, and a box's figures stand beside it.
 """
-import itertools
 import math
 from collections.abc import Sequence
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures.plots import DARK, LIGHT
-from figures.report.tracing import INPUT, OUTPUT, Graph, Node, main_path
-from utils.complexity import Layer
+from figures.report.graph import INPUT, OUTPUT, BlockGraph, BlockNode, main_path
+from utils.layer_table import Layer
 
-WHOLE = "whole picture"  # the row of what has no place in the picture, such as a mean over it
+WHOLE = "whole image"  # the row of what has no place in the image, such as a mean over it
 MEETING = 0.26, 0.21   # width and height of the circle where tensors meet
 LINE = 11              # letters of a name in a line: as many as fit between two boxes
-Place = tuple[float, float, float, float]  # x and y of the centre, width, height
+LANE = 0.95            # height of an arrow that passes over the boxes of its row, in widths of a column
+BoxPlace = tuple[float, float, float, float]  # x and y of the center, width, height
 
 
-def draw_network(graph: Graph, rows: Sequence[Layer] = ()) -> Figure:
+def draw_network(graph: BlockGraph, rows: Sequence[Layer] = ()) -> Figure:
     """The blocks from left to right as they run, from top to bottom by resolution: a U-Net looks like a U.
 
-    A box is the wider the more channels it returns, and the higher the finer its maps; the darker, the larger its share
-    of the MACs. `rows` are those of `layer_table`.
+    A box is the wider the more channels it returns, the higher the finer its maps, the darker the larger its share of
+    the MACs. `rows` are those of `layer_table`.
     """
     levels = _levels(graph)
     names = sorted(set(levels.values()))
@@ -43,11 +41,9 @@ def draw_network(graph: Graph, rows: Sequence[Layer] = ()) -> Figure:
         ax.axhline(y, color="0.93", linewidth=8, zorder=0)
     ax.set_yticks([*heights.values()], [_row_name(graph, levels, level) for level in heights], fontsize=8)
     main = main_path(graph)
-    lanes: dict[float, list[tuple[float, float]]] = {}
-    for (source, target), resized in sorted(graph.edges.items(), key=lambda edge: _span(places, *edge[0])):
-        _arrow(ax, _route(places, source, target, lanes), resized, side=(source, target) not in main)
-    top = max(0.68, *(0.7 + 0.1 * len(spans) for y, spans in lanes.items() if y == 0), 0)
-    ax.set(xlim=(-0.6, len(graph.nodes) - 0.4), ylim=(-len(names) + 0.42, top))
+    for edge, resized in graph.edges.items():
+        _arrow(ax, places, edge, resized, edge not in main)
+    ax.set(xlim=(-0.6, len(graph.nodes) - 0.4), ylim=(-len(names) + 0.42, 0.85))
     for node in graph.nodes:
         _box(ax, node, places[node.name], shares.get(node.name))
     ax.set_xticks([])
@@ -56,11 +52,7 @@ def draw_network(graph: Graph, rows: Sequence[Layer] = ()) -> Figure:
     return figure
 
 
-def _span(places: dict[str, Place], source: str, target: str) -> float:
-    return places[target][0] - places[source][0]
-
-
-def _levels(graph: Graph) -> dict[str, float]:
+def _levels(graph: BlockGraph) -> dict[str, float]:
     """How often each node's maps were halved: log2 of the stride; infinity for 1 x 1; without a map as before."""
     height = next(node.shape[1] for node in graph.nodes if node.name == INPUT)
     levels: dict[str, float] = {}
@@ -75,7 +67,7 @@ def _levels(graph: Graph) -> dict[str, float]:
     return levels
 
 
-def _row_name(graph: Graph, levels: dict[str, float], level: float) -> str:
+def _row_name(graph: BlockGraph, levels: dict[str, float], level: float) -> str:
     shape = next((node.shape for node in graph.nodes if levels[node.name] == level and node.shape), None)
     if shape is None:
         return ""
@@ -83,7 +75,7 @@ def _row_name(graph: Graph, levels: dict[str, float], level: float) -> str:
     return WHOLE if level == math.inf else f"{stride}\n{shape[1]} x {shape[2]}"
 
 
-def _place(x: float, y: float, node: Node, most: int) -> Place:
+def _place(x: float, y: float, node: BlockNode, most: int) -> BoxPlace:
     if node.kind == "meeting":
         return x, y, *MEETING
     if node.kind in (INPUT, OUTPUT):
@@ -92,37 +84,36 @@ def _place(x: float, y: float, node: Node, most: int) -> Place:
     return x, y, 0.16 + 0.6 * math.sqrt(channels / most), max(0.5 + 0.055 * y, 0.2)
 
 
-def _shares(graph: Graph, rows: Sequence[Layer]) -> dict[str, float]:
+def _shares(graph: BlockGraph, rows: Sequence[Layer]) -> dict[str, float]:
     total = sum(row.macs for row in rows)
     shares = {}
     for node in graph.nodes:
-        if node.kind == "block" and total and "(" not in node.name:  # of a block that ran twice the first box has both
+        if node.kind == "block" and total and "(" not in node.name:  # of a block that runs twice the first box has both
             inside = [row.macs for row in rows if row.name == node.name or row.name.startswith(f"{node.name}.")]
             shares[node.name] = sum(inside) / total
     return shares
 
 
-def _box(ax: Axes, node: Node, place: Place, share: float | None) -> None:
+def _box(ax: Axes, node: BlockNode, place: BoxPlace, share: float | None) -> None:
     x, y, width, height = place
     if node.kind == "meeting":
-        sign = node.label if len(node.label) < 4 else node.label[:4]
         ax.plot(x, y, "o", markersize=15, markerfacecolor="white", markeredgecolor=DARK, zorder=3)
-        ax.text(x, y, sign, ha="center", va="center_baseline", fontsize=11 if len(sign) == 1 else 7, zorder=4)
+        ax.text(x, y, node.label[:4], ha="center", va="center_baseline", fontsize=11 if len(node.label) == 1 else 7,
+                zorder=4)
         return
     end = node.kind in (INPUT, OUTPUT)
-    color = "white" if end else matplotlib.colormaps["Blues"](Normalize(0, 1)(0.18 + 0.75 * (share or 0)))
+    color = "white" if end else matplotlib.colormaps["Blues"](0.18 + 0.75 * (share or 0))
     ax.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, facecolor=color, edgecolor=DARK, zorder=3,
                            linestyle=":" if end else "-", linewidth=1.1))
     above = fit_name(node.name)
     size = 7.5 if "\n" in above else 8.5
-    above += "" if end or node.label in ("", node.name) else "\n"
-    ax.text(x, y + height / 2 + 0.03, above, ha="center", va="bottom", fontsize=size, zorder=5, linespacing=1.05,
-            weight="bold")
-    if above.endswith("\n"):
-        ax.text(x, y + height / 2 + 0.03, node.label[:13], ha="center", va="bottom", fontsize=8, color="0.35", zorder=5)
+    kind = "" if node.label == node.name else node.label[:13]
+    text = {"ha": "center", "zorder": 5, "linespacing": 1.05}
+    ax.text(x, y + height / 2 + 0.03, above + "\n" * bool(kind), va="bottom", fontsize=size, weight="bold", **text)
+    ax.text(x, y + height / 2 + 0.03, kind, va="bottom", fontsize=8, color="0.35", **text)
     figures = [f"{node.shape[0]} ch"] if node.shape else []
     figures += [f"{share:.0%} MACs" if share >= 0.01 else "<1% MACs"] if share is not None else []
-    ax.text(x, y - height / 2 - 0.03, "\n".join(figures), ha="center", va="top", fontsize=8, zorder=5, linespacing=1.05)
+    ax.text(x, y - height / 2 - 0.03, "\n".join(figures), va="top", fontsize=8, **text)
 
 
 def fit_name(name: str) -> str:
@@ -137,40 +128,25 @@ def fit_name(name: str) -> str:
     return f"{first}\n{second}".strip("\n")
 
 
-def _arrow(ax: Axes, route: Sequence[tuple[float, float]], resized: str, side: bool) -> None:
-    color, dashes = (LIGHT, (0, (4, 2))) if side else (DARK, "-")
-    style = {"color": color, "linewidth": 1.2, "linestyle": dashes}
-    ax.plot(*zip(*route[:-1], strict=True), solid_joinstyle="round", zorder=2, **style)
-    ax.annotate("", route[-1], route[-2], zorder=2,
-                arrowprops={"arrowstyle": "-|>,head_width=0.22,head_length=0.4", "shrinkA": 0, "shrinkB": 0, **style})
+def _arrow(ax: Axes, places: dict[str, BoxPlace], edge: tuple[str, str], resized: str, skip: bool) -> None:
+    """An arrow that goes straight, around a corner, or above the boxes in its row; `resized` stands on it."""
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = places[edge[0]], places[edge[1]]
+    start, end = (x0 + w0 / 2, y0), (x1 - w1 / 2, y1)
+    way, label = "arc3", ((start[0] + end[0]) / 2, (y0 + y1) / 2)
+    between = {y for x, y, *_ in places.values() if x0 < x < x1}
+    if y0 == y1 and y0 in between:
+        way = f"bar,armA=0,armB=0,fraction={-LANE / (end[0] - start[0])}"
+        label = label[0], y0 + 0.65 * LANE
+    elif y0 != y1 and x1 - x0 > 1 and y0 not in between and (y1 > y0 or (w1, h1) == MEETING):
+        end = x1, y1 - math.copysign(h1 / 2 + (0 if (w1, h1) == MEETING else 0.24), y1 - y0)
+        way, label = "angle,angleA=0,angleB=90", ((start[0] + x1) / 2, y0)
+    elif y1 < y0 and x1 - x0 > 1 and y1 not in between:
+        start = x0, y0 - h0 / 2 - 0.24
+        way, label = "angle,angleA=90,angleB=0", ((x0 + end[0]) / 2, y1)
+    color, dashes = (LIGHT, (0, (4, 2))) if skip else (DARK, "-")
+    ax.annotate("", end, start, zorder=2, arrowprops={
+        "arrowstyle": "-|>,head_width=0.22,head_length=0.4", "shrinkA": 0, "shrinkB": 0, "color": color,
+        "linewidth": 1.2, "linestyle": dashes, "connectionstyle": way})
     if resized:
-        one, other = max(itertools.pairwise(route), key=lambda pair: math.dist(*pair))
-        ax.annotate(resized, np.mean([one, other], 0), fontsize=8, style="italic", color="0.25", ha="center",
-                    va="center", zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
-
-
-def _route(places: dict[str, Place], source: str, target: str, lanes: dict[float, list[tuple[float, float]]]
-           ) -> list[tuple[float, float]]:
-    """The corners of an edge's way past the boxes; `lanes` holds the spans of those above each row so far."""
-    (x0, y0, w0, h0), (x1, y1, w1, h1) = places[source], places[target]
-    right, left = (x0 + w0 / 2, y0), (x1 - w1 / 2, y1)
-    meets = (w1, h1) == MEETING
-
-    def free(row: float) -> bool:
-        return not any(x0 < x < x1 and y == row for x, y, *_ in places.values())
-
-    if y0 == y1:
-        if free(y0):
-            return [right, left]
-        beside = sum(x0 < end and start < x1 for start, end in lanes.setdefault(y0, []))
-        lanes[y0].append((x0, x1))
-        lane = y0 + 0.6 + 0.1 * beside
-        if meets:
-            return [right, (x0 + w0 / 2 + 0.09, y0), (x0 + w0 / 2 + 0.09, lane), (x1, lane), (x1, y1 + h1 / 2)]
-        return [right, (x0 + w0 / 2 + 0.09, y0), (x0 + w0 / 2 + 0.09, lane), (x1 - w1 / 2 - 0.12, lane),
-                (x1 - w1 / 2 - 0.12, y1), left]
-    if x1 - x0 > 1 and (y1 > y0 or meets) and free(y0):
-        return [right, (x1, y0), (x1, y1 - math.copysign(h1 / 2 + 0.24 * (not meets), y1 - y0))]
-    if x1 - x0 > 1 and y1 < y0 and free(y1):
-        return [(x0, y0 - h0 / 2 - 0.24), (x0, y1), left]
-    return [right, left]
+        ax.annotate(resized, label, fontsize=8, style="italic", color="0.25", ha="center", va="center", zorder=4,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85})

@@ -11,17 +11,17 @@ class Section(NamedTuple):
 
 
 OUTLINE = (
-    Section("## The data", "What is easy and what is hard about these pictures? Which classes are rare, and what "
+    Section("## The data", "What is easy and what is hard about these images? Which classes are rare, and what "
             "follows for the loss and for the mean over the classes? What must the augmentation leave alone?",
-            ("data_pictures", "data_frequencies", "data_shares", "augmentations")),
+            ("data_images", "data_frequencies", "data_shares", "augmentations")),
     Section("## Task 1: U-Net"),
     Section("### Architecture", "How is the network built, block by block? What do the skip connections carry, and "
             "what would be lost without them? Where do the parameters and the work sit?",
             ("architecture_task1", "layers_task1")),
     Section("### Improvements", "What did you change, in which order, and why? What did each change bring, and how "
             "do you know that it was this change and not chance?", ("runs_task1", "steps_task1")),
-    Section("### Pros and cons", "Which classes and which kinds of picture does the network get right, which wrong? "
-            "What do its worst pictures have in common? What does it cost?", ("panels_task1", "iou_task1")),
+    Section("### Pros and cons", "Which classes and which kinds of image does the network get right, which wrong? "
+            "What do its worst images have in common? What does it cost?", ("panels_task1", "iou_task1")),
     Section("### Accuracy", "Which mIoU and which accuracy does the network reach, and why do the two differ? Which "
             "classes are confused with which?", ("confusion_task1", "ious_task1", "measures_task1")),
     Section("### Loss", "Which loss did you train with, and what is its weakness on rare classes? What did you try "

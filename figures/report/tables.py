@@ -1,12 +1,15 @@
-"""The report's tables, as Markdown, of what the runs and networks tell: the same figures as in their files."""
-import math
+"""The report's tables of runs and networks, as Markdown."""
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from figures.report.curves import best_first, gap_of
-from figures.report.gather import Cost, Scored
+from figures.report.gather import NetworkCost, Scored
 from utils.complexity import figure_of_merit
+from utils.further_metrics import AveragePrecision
 from utils.labels_cat import CATEGORIES
-from utils.past import Past, as_text, settings_side_by_side
+from utils.metric import ConfusionMatrix, mean_of_present
+from utils.run_records import RunRecord, as_text, settings_side_by_side
 from utils.tables import markdown
 
 PLACES = ("DATA", "DEVICE", "MODEL", "RUN")  # where things lie, which changes no result
@@ -14,8 +17,8 @@ ROUNDING = 5e-4  # of the mIoU, since training may compute in 16 bits
 WIDE = 8  # runs in a table that has a column for each
 
 
-def runs_table(runs: Sequence[Past]) -> str:
-    """The runs, best first: figures of the epoch of the best mIoU."""
+def runs_table(runs: Sequence[RunRecord]) -> str:
+    """The runs, best first, with the figures of their best epoch."""
     rows = [[run.name, f"{len(run.history)}/{as_text(run.options.get('EPOCHS'))}", _miou(run.best.get("miou")),
              as_text(run.best.get("epoch")), as_text(run.best.get("accuracy"), ".4f"),
              as_text(run.best.get("train_miou"), ".4f"), as_text(gap_of(run), "+.4f"),
@@ -24,10 +27,10 @@ def runs_table(runs: Sequence[Past]) -> str:
     return markdown([head, *rows])
 
 
-def steps_table(runs: Sequence[Past], costs: Mapping[str, Cost]) -> str:
-    """What each run changed, compared with the earlier run that it differs least from, and what that brought.
+def steps_table(runs: Sequence[RunRecord], costs: Mapping[str, NetworkCost]) -> str:
+    """Each run, in the order of their starts, beside the earlier run that it differs least from.
 
-    MACs and KB of a run and their change stand where `costs` has them.
+    It shows what differs and what that brought; MACs and KB of a run if `costs` has them.
     """
     order = sorted(runs, key=lambda run: str(run.about.get("started", "")))
     rows = []
@@ -45,8 +48,8 @@ def steps_table(runs: Sequence[Past], costs: Mapping[str, Cost]) -> str:
     return markdown([row[:7 if costs else 5] for row in (head, *rows)], left=3)
 
 
-def _cost_cells(costs: Mapping[str, Cost], name: str, other: str | None = None) -> list[str]:
-    """MACs and KB of a run, each with its change against another's in percent, "-" where they are not known."""
+def _cost_cells(costs: Mapping[str, NetworkCost], name: str, other: str | None = None) -> list[str]:
+    """MACs and KB of a run, each with its change against another's in percent, "-" if they are not known."""
     if name not in costs:
         return ["-", "-"]
     own, before = costs[name], costs.get(other)
@@ -55,49 +58,50 @@ def _cost_cells(costs: Mapping[str, Cost], name: str, other: str | None = None) 
     return [f"{own.macs:,}{changed[0]}", f"{own.kb:,.1f}{changed[1]}"]
 
 
-def changes(before: Past, after: Past) -> list[str]:
-    """The settings that differ, as `NAME old to new`, without those that only say where things lie."""
+def changes(before: RunRecord, after: RunRecord) -> list[str]:
+    """The settings that differ, as `NAME old to new`, without those that say where things lie."""
     found = settings_side_by_side([before, after])
     return [f"{key} {old} to {new}" for key, (old, new) in found.items() if key not in PLACES]
 
 
-def settings_table(runs: Sequence[Past]) -> str:
+def settings_table(runs: Sequence[RunRecord]) -> str:
     """The settings that differ between the best runs, a column each."""
     shown = best_first(runs)[:WIDE]
-    rows = settings_side_by_side(shown)
-    rows = {key: row for key, row in rows.items() if key not in PLACES}
+    rows = [[key, *row] for key, row in settings_side_by_side(shown).items() if key not in PLACES]
     if not rows:
         return "No setting differs between the runs."
-    return markdown([["setting", *(run.name for run in shown)], *([key, *row] for key, row in rows.items())])
+    return markdown([["setting", *(run.name for run in shown)], *rows])
 
 
-def all_settings(run: Past) -> str:
+def all_settings(run: RunRecord) -> str:
     """Every setting of one run in one line: NAME value, ..."""
     return ", ".join(f"`{key}` {value}" for key, value in run.settings().items() if key not in PLACES)
 
 
-def iou_table(ious: Mapping[str, Sequence[float]]) -> str:
-    """A row a model: its mean IoU, then that of each category, "-" where it does not occur."""
-    rows = []
-    for name, values in ious.items():
-        known = [value for value in values if not math.isnan(value)]
-        mean = sum(known) / len(known) if known else math.nan
-        rows.append([name, _miou(mean), *(as_text(value, ".4f") for value in values)])
+def class_table(figures: Mapping[str, Sequence[float]]) -> str:
+    """A row for each of `figures`: its name, the mean, and the figure of each category, "-" if it does not occur."""
+    rows = [[name, *(as_text(value, ".4f") for value in (mean_of_present(np.array(values)), *values))]
+            for name, values in figures.items()]
     return markdown([["", "mean", *CATEGORIES], *rows])
 
 
+def class_figures(name: str, metric: ConfusionMatrix, precision: AveragePrecision) -> dict[str, list[float]]:
+    """IoU and average precision of each category, two rows of a `class_table`."""
+    return {f"{name}: IoU": metric.iou().tolist(), f"{name}: AP": precision.average_precision().tolist()}
+
+
 def measures_table(scored: Scored) -> str:
-    """What a network reaches by other measures than the mIoU, in a single row."""
+    """What a network reaches by the mIoU and other measures, in a single row."""
     metric = scored.metric
     row = {"mIoU": metric.miou(), "without void": metric.miou_without_void(),
            "frequency-weighted IoU": metric.frequency_weighted_iou(), "pixel accuracy": metric.accuracy(),
            "accuracy without void": metric.accuracy_without_void(), "mean accuracy": metric.mean_accuracy(),
-           "boundary F": scored.boundaries.mean()}
+           "mean AP": scored.precision.mean(), "boundary F": scored.boundaries.mean()}
     return markdown([list(row), [as_text(value, ".4f") for value in row.values()]], left=0)
 
 
-def cost_table(models: Sequence[Scored], costs: Mapping[str, Cost], runs: Sequence[Past]) -> str:
-    """What networks cost, and what they reach: the two handed in, then the runs whose weights are still there."""
+def cost_table(models: Sequence[Scored], costs: Mapping[str, NetworkCost], runs: Sequence[RunRecord]) -> str:
+    """What networks cost and reach: the two handed in, then the runs whose weights are still there."""
     rows, handed_in = [], {name for model in models for name in model.runs}
     for model in models:
         told = ", ".join(model.runs)
@@ -109,16 +113,16 @@ def cost_table(models: Sequence[Scored], costs: Mapping[str, Cost], runs: Sequen
     return markdown([["network", "MACs", "KB", "parameters", "mIoU", "FoM (task 2)"], *rows])
 
 
-def changed_since(models: Sequence[Scored], runs: Sequence[Past]) -> str:
-    """A line on each network that scores other than its run noted (by more than training's rounding), or nothing."""
-    lines = [f"{model.path.name} scores {model.metric.miou():.4f}, while the run {run.name} noted "
+def changed_since(models: Sequence[Scored], runs: Sequence[RunRecord]) -> str:
+    """A line on each network whose mIoU is not the one that its run recorded, by more than training's rounding."""
+    lines = [f"{model.path.name} scores {model.metric.miou():.4f}, while the run {run.name} recorded "
              f"{run.best['miou']:.4f} at its best epoch: its weights were changed after that epoch (calibrated, or "
-             "stored in fewer bits), or the run saw other pictures." for model in models for run in runs
+             "stored in fewer bits), or the run saw other images." for model in models for run in runs
              if run.name in model.runs and abs(run.best["miou"] - model.metric.miou()) > ROUNDING]
     return "\n\n".join(lines)
 
 
-def _cost_row(name: str, cost: Cost, miou: float, task: int | None) -> list[str]:
+def _cost_row(name: str, cost: NetworkCost, miou: float, task: int | None) -> list[str]:
     fom = figure_of_merit(cost.macs, cost.kb, miou) if task == 2 else None
     return [name, f"{cost.macs:,}", f"{cost.kb:,.3f}", f"{cost.parameters:,}", _miou(miou),
             "" if task != 2 else "unranked" if fom is None else f"{fom:.4e}"]
