@@ -12,6 +12,8 @@ from types import SimpleNamespace
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is loaded, see utils/__init__.py
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # so too: two files of tests run at a time, and share the cores
 os.environ.pop("LAB_CACHE", None)  # a class's cache is no place for the tests' images
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test starts is not part of the one that started it
+    os.environ.pop(name, None)
 import numpy as np
 import pytest
 import torch

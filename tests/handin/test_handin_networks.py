@@ -281,6 +281,6 @@ def test_one_finding_for_one_cause(small, tmp_path):
         network, weights = small(source)
         if "ü" in source:
             network.write_bytes(source.encode("latin-1"))
-        handin = Handin(tmp_path, {PARTS[3]: network, PARTS[5]: weights})
+        handin = Handin(tmp_path, files={PARTS[3]: network, PARTS[5]: weights})
         rows = [row for row in examine(handin, None, 0) if row.subject == "network 2"]
         assert [row.level for row in rows] == ["FAIL", *([level] if level else [])], rows

@@ -286,12 +286,16 @@ def test_ctrl_c_ends_the_kernel_too(notebook, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
-def test_make_lab_hands_its_settings_on():
-    done = subprocess.run(["make", "-n", "lab", "DATA=/a folder", "EPOCHS=2", "RESUME=True"], cwd=ROOT, text=True,
-                          capture_output=True, check=True)
-    lines = [line.split(" -m ")[-1] for line in done.stdout.splitlines() if "/a folder" in line]
-    assert lines[:3] == ['dataset.dataset "/a folder"'] + [
-        f'training.headless {task.notebook} -p DATA "/a folder" -p EPOCHS "2" -p RESUME "True"'
-        for task in TASKS.values()]
-    assert [line.split(maxsplit=1)[1] for line in lines[3:]] == [
-        f'test_task{number}.py {task.model_file} "/a folder"' for number, task in TASKS.items()]
+def test_make_lab_hands_its_settings_on(tmp_path):
+    """An environment whose Python tells its arguments, a line each run."""
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@"; echo\n', encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    done = subprocess.run(["make", "lab", f"VENV={tmp_path}", f"PYTHON={sys.executable}", "DATA=/a folder", "EPOCHS=2",
+                           "RESUME=True"], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines() == ["-m|dataset.dataset|/a folder|"] + [
+        f"-m|training.headless|{task.notebook}|-p|DATA|/a folder|-p|EPOCHS|2|-p|RESUME|True|"
+        for task in TASKS.values()] + [f"test_task{number}.py|{task.model_file}|/a folder|"
+                                       for number, task in TASKS.items()]
