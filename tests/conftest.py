@@ -33,6 +33,15 @@ LONGEST = [f"test_{name}.py" for name in (
     "run_folder", "page_in_browser")]
 
 
+@pytest.fixture(autouse=True)
+def signals():
+    """A command that a test runs in this process leaves no signal ignored for the processes of the next test."""
+    before = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for which, handler in before.items():
+        signal.signal(which, handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
