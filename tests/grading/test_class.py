@@ -2,43 +2,22 @@
 
 A few of the class in each run, the whole class in make test-long.
 """
-import copy
 import csv
 import json
 from argparse import ArgumentParser
-from dataclasses import replace
 
 import pytest
-from classroom import ATTACKS, CLASS, make_class
+from classroom import CLASS, make_class
 from conftest import run_command, sandbox_level
+from grading_once import Once
 
 from grading import class_run
 from grading.grade import grade
 from grading.records import read_records
 from grading.report import build as report
 from grading.settings import GradeSettings
-from grading.trial.scoring import try_task
 
 FEW = ("31355501", "31355503", "31355505", "31355510", "31355516", "31355520", "31355522", "31355525")
-ENDLESS = ATTACKS / "endless_loop.py"
-
-
-class Once:
-    """try_task, once for the same files: most of the class hand in a reference network, and differ in names alone.
-
-    The one that never ends does so in less time than the others may need on a busy machine.
-    """
-
-    def __init__(self):
-        self.found = {}
-
-    def __call__(self, task, network, weights, staged, targets, names, level, limits, **more):
-        beside = sorted(path.name for path in network.parent.glob("*.py"))  # what a network might import by mistake
-        key = task.number, network.read_bytes(), weights.read_bytes(), tuple(beside)
-        if key not in self.found:
-            limits = replace(limits, wall=8.0) if key[1] == ENDLESS.read_bytes() else limits
-            self.found[key] = try_task(task, network, weights, staged, targets, names, level, limits, **more)
-        return copy.deepcopy(self.found[key])
 
 
 @pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.long)])
