@@ -57,7 +57,8 @@ class Owners:
         self._number = re.compile(number_pattern(form))
 
     def __call__(self, name: str) -> list[str]:
-        """The numbers that a name carries, in their order."""
+        """The numbers that a name carries, in their order; of a path, its last part: a section's name is nobody's."""
+        name = name.rpartition("/")[2]
         if self.roster and (member := self.roster.named(name)):
             return [member.number]
         words = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name))
@@ -70,7 +71,7 @@ class Owners:
         """The number that a submission has without its files, and how good the claim is; "" and 0 for none."""
         if self.roster:
             member = self.roster.of_account(submission.person, submission.account) if submission.owner else \
-                self.roster.named(submission.name)
+                self.roster.named(submission.name.rpartition("/")[2])
             if member:
                 return member.number, BY_ROSTER
         numbers = self(submission.person if submission.owner else submission.name)

@@ -325,6 +325,18 @@ def test_logins_and_names_of_the_roster_own_folders(tmp_path):
     assert roster.of_account("unknown", "12346").number == "31355502"
 
 
+@pytest.mark.parametrize("above", ["", "spring/"])
+def test_names_of_the_roster_own_folders_in_sections_too(tmp_path, above):
+    roster = tmp_path / "roster.csv"
+    roster.write_text("31355501,Ada Lovelace\n31355502,Alan Turing\n31355503,Kurt Gödel\n", encoding="utf-8")
+    for place in ("Tue/Ada Lovelace", "Tue/Turing, Alan", "Thu/gödelkurt", "Thu/31355509"):
+        for file in seven(tmp_path / "class" / above / place).iterdir():
+            file.rename(file.with_name(file.name.replace("_31355555", "")))  # the names do not tell
+    found = facts(tmp_path / "class", tmp_path / "s", roster)
+    assert {name: count for name, (count, _) in found.items()} == {
+        "31355501": 7, "31355502": 7, "31355503": 7, "31355509": 7}
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "found none"), ("number,name\n", "found none"), ("number,name\n31355501,\"Ada\n31355502,Bob\n", "a CSV table"),
     ("number,name\n31355501,Ada\n,Bob\n", "found none in line 3"),
