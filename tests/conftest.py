@@ -12,8 +12,6 @@ from types import SimpleNamespace
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is loaded, see utils/__init__.py
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # so too: two files of tests run at a time, and share the cores
 os.environ.pop("LAB_CACHE", None)  # a class's cache is no place for the tests' images
-for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test starts is not part of the one that started it
-    os.environ.pop(name, None)
 import numpy as np
 import pytest
 import torch
@@ -22,6 +20,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = tempfile.TemporaryDirectory(prefix="lab-config-")
 os.environ["XDG_CONFIG_HOME"] = CONFIG.name  # tests make keys of their own
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a make that a test starts is not part of the one that started it
+    os.environ.pop(name, None)
 # A job in the background ignores Ctrl-C, and hands that on to all it starts; the tests send it and expect an answer.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(ROOT))
