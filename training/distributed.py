@@ -24,7 +24,7 @@ def start(device: str = "auto") -> torch.device:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return pick_device(device)
-    chosen = pick_device(device)
+    chosen = pick_device("cuda" if device == "auto" and torch.cuda.is_available() else device)
     if chosen.type == "cuda":
         if chosen.index is not None:
             raise LabError(f"expected DEVICE 'auto' or 'cuda' under torchrun, where each process takes a GPU of its "

@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
+# Prints the bytes that are free on each GPU. Asking takes memory on every one of them, which ends with the process.
+FREE_MEMORY = """
+import torch
+for index in range(torch.cuda.device_count()):
+    try:
+        print(torch.cuda.mem_get_info(index)[0])
+    except RuntimeError:
+        print(-1)
+"""
 Result = TypeVar("Result")
 
 
@@ -83,18 +93,36 @@ def keep_memory() -> None:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name` ("cpu", "cuda", "cuda:1"); "auto" is the first GPU, or the CPU where there is none."""
+    """The device called `name` ("cpu", "cuda", "cuda:1").
+
+    "auto" is the GPU with the most free memory, or the CPU where there is none. A GPU by its number becomes the current
+    one, so that nothing is allocated on another.
+    """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        name = f"cuda:{_freest_gpu()}" if torch.cuda.device_count() > 1 else "cuda"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise LabError(f"expected a device that this machine has, found {name!r} "
                        f"({str(error).splitlines()[0]}): use cpu or auto") from None
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
+
+
+def _freest_gpu() -> int:
+    """The number of the GPU with the most free memory, the first of equals."""
+    done = subprocess.run([sys.executable, "-c", FREE_MEMORY], capture_output=True, text=True, check=False)
+    free = [int(line) for line in done.stdout.split()] if done.returncode == 0 else []
+    if not free:
+        print("warning: expected the free memory of each GPU, found no answer: the first one is taken; name another "
+              "as the device, such as cuda:1", file=sys.stderr)
+    return max(range(len(free)), key=free.__getitem__, default=0)
 
 
 def synchronize(device: torch.device) -> None:

@@ -71,8 +71,10 @@ def test_a_gpu_by_number_is_refused_under_torchrun(monkeypatch):
         distributed.start("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(LabError, match="found process 2 on a machine with 1 GPUs: torchrun --nproc-per-node=1"):
-        distributed.start("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for device in ("cuda", "auto"):  # torch.device knows no "auto": no GPU is chosen by its free memory here
+        with pytest.raises(LabError, match="found process 2 on a machine with 1 GPUs: torchrun --nproc-per-node=1"):
+            distributed.start(device)
 
 
 # --- torchrun -----------------------------------------------------------------------------------------------------

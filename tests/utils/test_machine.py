@@ -83,3 +83,46 @@ def test_leaving_the_loop_stops_the_threads(two_cores, monkeypatch):
 
 def test_nothing_to_do_is_nothing(two_cores):
     assert list(machine.in_threads(abs, [])) == []
+
+
+FAKE_TORCH = """
+class cuda:
+    free = {free}
+    device_count = lambda: len(cuda.free)
+
+    def mem_get_info(index):
+        if cuda.free[index] is None:
+            raise RuntimeError("CUDA error: out of memory")
+        return cuda.free[index], 80 << 30
+"""
+
+
+@pytest.mark.parametrize(("free", "expected"), [
+    ([5 << 30, 70 << 30, 20 << 30], "cuda:1"), ([None, 1 << 20, None, 3 << 20], "cuda:3"), ([7, 7], "cuda:0"),
+    ([None, None], "cuda:0"), ([9], "cuda"), ([], "cpu")])
+def test_auto_is_the_gpu_with_the_most_free_memory(tmp_path, monkeypatch, free, expected):
+    import torch
+
+    (tmp_path / "torch.py").write_text(FAKE_TORCH.format(free=free))  # what the process that asks imports
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(free))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    assert str(machine.pick_device("auto")) == expected
+    assert current == [expected] * (":" in expected)
+
+
+def test_gpus_that_do_not_answer_are_told(tmp_path, monkeypatch, capsys):
+    import torch
+
+    (tmp_path / "torch.py").write_text("raise ImportError('no driver')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)
+    assert str(machine.pick_device("auto")) == "cuda:0"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: expected the free memory of each GPU, found no answer")
