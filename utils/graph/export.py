@@ -20,6 +20,7 @@ from utils.graph.operators import NAMES
 from utils.graph.schema import NAME_OF_DTYPE, SCHEMA
 from utils.lab import INPUT_SIZE
 
+PYTHON = contextlib.__file__.removesuffix("contextlib.py")  # the folder of Python's own modules
 # Nodes that assert what the replay finds out by itself, and give no result.
 SKIPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range", "sym_constrain_range_for_size",
            "_assert_async")
@@ -181,7 +182,7 @@ def _place(error: BaseException) -> str:
 
 
 def _is_own(file: str) -> bool:
-    return not any(part in file for part in ("site-packages", "<", __file__))
+    return not any(part in file for part in ("site-packages", "<", __file__)) and not file.startswith(PYTHON)
 
 
 @contextlib.contextmanager
