@@ -125,7 +125,9 @@ def test_settings_of_notebooks_exist(page):
 
 
 def settings_of(notebook: Path) -> set[str]:
-    return set(papermill.inspect_notebook(notebook))
+    """Read apart from the lab's own reading: of the settings cell by papermill, of the recipe by its words."""
+    recipe = re.search(r'"recipe = dict\((.*?)\)"', notebook.read_text(encoding="utf-8"), re.DOTALL)
+    return {*papermill.inspect_notebook(notebook), *re.findall(r"\b([A-Z][A-Z_]+) ?=", recipe[1] if recipe else "")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
