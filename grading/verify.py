@@ -11,7 +11,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("verify", help="say whether a receipt was changed",
                                  description="Says what of a receipt was changed since it was signed, a line each; "
                                              "of one in a report also whether the kept networks were. Status 2 then.")
-    parser.add_argument("receipt", type=Path, metavar="RECEIPT", help="REPORT/receipts/STUDENT.json, or a copy of it")
+    parser.add_argument("receipt", type=Path, metavar="RECEIPT",
+                        help="REPORT/receipts/STUDENT.json, a copy of it, or a board's")
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--public-key", type=Path, metavar="FILE", help="the course's public key")
     whose.add_argument("--key", type=Path, metavar="FILE", help="the key that signs (default: in your config folder)")
@@ -31,6 +32,6 @@ def run_verify(args: argparse.Namespace) -> int:
     for line in found:
         print(clean_text(line, 300))
     if not found:
-        print(clean_text(f"genuine: {content.get('student')}, graded {content.get('graded')}, "
-                         f"total {content.get('total')}", 300))
+        outcome = f"total {content['total']}" if "total" in content else f"mIoU {content.get('miou')}"  # a board's
+        print(clean_text(f"genuine: {content.get('student')}, graded {content.get('graded')}, {outcome}", 300))
     return 2 if found else 0

@@ -51,8 +51,8 @@ class Board:
                   Route("/me/nick", self.nick, methods=["POST"]), Route("/me/handin", self.hand_in, methods=["POST"]),
                   Route("/api/handin", self.hand_in, methods=["POST"]), Route(one, self.one),
                   Route(one + "/back", self.back, methods=["POST"]), Route(one + "/file/{name}", self.file),
-                  Route(one + "/image/{name}", self.image), Route("/teacher", self.teacher),
-                  Route("/teacher/{action}", self.act, methods=["POST"])]
+                  Route(one + "/image/{name}", self.image), Route(one + "/receipt", self.receipt),
+                  Route("/teacher", self.teacher), Route("/teacher/{action}", self.act, methods=["POST"])]
         hosts = {urlsplit(self.access.address).hostname or "localhost", "localhost", "127.0.0.1"}
         return Starlette(routes=routes, lifespan=self.life, middleware=[
             Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False)],
@@ -220,6 +220,13 @@ class Board:
         _, row = self.mine(request)
         folder = home(self.store.board, row["id"]) / "in"
         return attached(folder, request.path_params["name"], "application/octet-stream")
+
+    def receipt(self, request: Request) -> Response:
+        found = self.pages.receipt(*self.mine(request))
+        if found is None:
+            raise HTTPException(404, "expected a hand-in that was scored, found one that waits: come back later")
+        name = f"receipt-{request.path_params['handin']}.json"
+        return JSONResponse(found, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
     def image(self, request: Request) -> Response:
         _, row = self.mine(request)

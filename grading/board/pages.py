@@ -14,10 +14,12 @@ from grading.board.standings import Try, ranks, standings, tries
 from grading.board.store import Store
 from grading.board.worker import free, home
 from grading.course import Course
-from grading.records import read_record, record_path, slug_of
+from grading.records import clean, read_record, record_path, slug_of
+from grading.report.keys import signing_key
 from grading.report.pages import page
 from grading.report.pages.charts import Point, scatter
 from grading.report.pages.task import shown_task
+from grading.report.receipts import sign
 from utils.lab import LabError
 
 STATIC = Path(__file__).with_name("static")
@@ -146,6 +148,19 @@ class Pages:
         return self.render("one.html", person, live=row["state"] in ("waiting", "running"), row=row, one=found,
                            told=self.told(row["id"]), record=record, task_of=lambda task: shown_task(task, report),
                            files=sorted(path.name for path in files.iterdir()) if files.is_dir() else [])
+
+    def receipt(self, person: dict, row: dict) -> dict | None:
+        """What was scored, signed as a class's receipts are; None while there is no result."""
+        one = next((one for one in tries(self.store, self.exact, person["number"]) if one.handin == row["id"]), None)
+        if one is None:
+            return None
+        record = read_record(record_path(home(self.store.board, row["id"]) / "report", slug_of(person["number"])))
+        return sign(clean({
+            "student": person["number"], "handin": row["id"], "accepted": when(row["accepted"]),
+            "graded": when(one.scored), "sha256": row["sha256"], "files": record["files"],
+            "grader": record["versions"]["lab"], "versions": record["versions"], "images": self.what,
+            "state": one.state, "why": one.why, "standing": one.standing, "reason": one.reason, "miou": one.miou,
+            "flops": one.macs, "size_kb": one.kb, "fom": one.fom}), signing_key())
 
     # --- the teacher ---
 

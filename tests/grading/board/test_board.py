@@ -6,9 +6,10 @@ import zipfile
 
 import pytest
 import torch
+from conftest import run_command
 from made_board import client, form, hand_in, made_board, packed, scored, token
 
-from grading.board import uploads
+from grading.board import queue, uploads
 from grading.course import read_course
 from grading.report.build import report
 
@@ -195,6 +196,9 @@ def test_a_reserved_part_shows_three_digits_and_no_more(reserved):
         fom = 10**16 * 300.0**2 / (0.712 - 0.65)  # of the digits shown: an exact one would tell the others
         assert f"{fom:.3e}".replace("e+", "e") in page
         assert f"{10**16 * 300.0**2 / (0.7129 - 0.65):.3e}".replace("e+", "e") not in page
+    content = browser.get(f"/me/{handin}/receipt").json()["content"]
+    assert content["miou"] == 0.712 and content["fom"] == pytest.approx(10**16 * 300.0**2 / (0.712 - 0.65))
+    assert "confusion" not in json.dumps(content) and "0.7129" not in json.dumps(content)
     assert browser.get(f"/me/{handin}/image/task2_0.png").status_code == 404
     assert "Name-" not in browser.get("/").text
 
@@ -216,6 +220,25 @@ def test_files_come_back_to_their_owner_as_a_download(made):
     assert answer.content == packed("0") and answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_receipt_is_genuine_and_its_owners(made, tmp_path):
+    waiting = hand_in(made, ADA, "1")
+    assert client(made, ADA).get(f"/me/{waiting}/receipt").status_code == 404
+    queue.take_back(made.store, waiting, ADA)
+    handin = scored(made, ADA, "0", miou=0.712345)
+    answer = client(made, ADA).get(f"/me/{handin}/receipt")
+    assert answer.headers["content-disposition"] == f'attachment; filename="receipt-{handin}.json"'
+    assert client(made, GRACE).get(f"/me/{handin}/receipt").status_code == 404
+    content = answer.json()["content"]
+    assert content["miou"] == 0.712345 and content["student"] == ADA and content["handin"] == handin
+    path = tmp_path / "receipt.json"
+    path.write_bytes(answer.content)
+    told = run_command("-m", "grading", "verify", path)
+    assert told.status == 0 and told.stdout.startswith(f"genuine: {ADA}, graded ") and "mIoU 0.712345" in told.stdout
+    path.write_text(answer.text.replace("0.712345", "0.812345"), encoding="utf-8")
+    told = run_command("-m", "grading", "verify", path)
+    assert told.status == 2 and told.stdout.startswith("miou was changed")
 
 
 def test_the_teacher_sees_who_has_no_baseline(made):
