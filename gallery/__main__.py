@@ -1,4 +1,4 @@
-"""python -m gallery [NAME ...] | train | checkerboard: the networks of the lecture, what they cost, what they reach.
+"""python -m gallery [NAME ...] | train | checkerboard | instances: the lecture's networks, their costs and scores.
 
 Tables go to stdout, progress to stderr. Runs lie in <folder>/<name>/, or <name>-<N> for widths divided by N, with the
 executed notebook and log.txt.
@@ -11,7 +11,7 @@ from frontier.options import add_data, add_run_options, count
 from utils.lab import RUNS, LabError
 from utils.terminal import run_main
 
-COMMANDS = ("table", "train", "checkerboard")
+COMMANDS = ("table", "train", "checkerboard", "instances")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(given)
     if options.command == "checkerboard":
         return _draw_checkerboard(options.out)
+    if options.command == "instances":
+        from gallery import instance_run
+
+        return instance_run.run(options.data, options.folder, options.epochs, options.width, options.seed)
     return _train(options) if options.command == "train" else _show_table(options)
 
 
@@ -101,6 +105,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     known = commands.add_parser("train", parents=[common], help="train networks with task 1's notebook, one recipe")
     known.add_argument("names", nargs="*", metavar="NETWORK", help=f"{network}; or all")
     add_run_options(known)
+    known = commands.add_parser("instances", help="train a U-Net that parts things which touch, and score it")
+    known.add_argument("--folder", type=Path, default=RUNS / "gallery" / "instances", metavar="DIR",
+                       help="where weights and picture go (default: runs/gallery/instances)")
+    known.add_argument("--epochs", type=count, default=12, metavar="N", help="passes over the training images")
+    known.add_argument("--width", type=count, default=8, metavar="N", help="channels at full resolution")
+    known.add_argument("--seed", type=count, default=1, metavar="N", help="of all random numbers")
+    add_data(known, "Cityscapes, the drawn sample (default), or Penn-Fudan")
     known = commands.add_parser("checkerboard", help="draw the traces of transposed convolutions")
     known.add_argument("out", nargs="?", type=Path, default=Path("checkerboard.png"), metavar="OUT.png")
     return parser.parse_args(arguments)

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from dataset.layouts.base import Layout
 
-FILES = ("cityscapes", "kitti", "camvid", "pix2pix", "voc")
+FILES = ("cityscapes", "kitti", "camvid", "pix2pix", "voc", "penn_fudan")
 
 
 def layouts() -> Iterator[Layout]:

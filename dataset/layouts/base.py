@@ -26,6 +26,7 @@ class Layout(ABC):
     inside: tuple[str, ...] = ()    # where `root` may lie in the folder that a user names
     classes: Classes = LAB_CLASSES
     class_of_code: np.ndarray       # uint8 (256,): 0..K-1, or IGNORE
+    first_instance = 1              # the lowest number of `instances` that is one thing; lower ones are whole regions
     note = ""                       # what was found out by looking into the files, for the user to check
 
     def fits(self, folder: Path) -> bool:
@@ -50,6 +51,11 @@ class Layout(ABC):
         if image.mode != "RGB":
             raise LabError(f"expected an 8-bit RGB image, found mode {image.mode} in {path}: convert it to RGB")
         return image
+
+    def instances(self, root: Path, split: str, image: Path) -> Path:
+        """The file of an image's instances: a number at each pixel. Raises LabError where the data set has none."""
+        raise LabError(f"expected instances, found {self.name} in {root}, which has none: use Cityscapes, the drawn "
+                       "sample or Penn-Fudan")
 
     def check_labels(self, labels: Sequence[Path]) -> None:  # noqa: B027 (most layouts have nothing to check)
         """Raises LabError for the labels of a split that can be read and still are of another kind."""

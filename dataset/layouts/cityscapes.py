@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.layouts.base import Layout, open_file, read_ids
+from dataset.layouts.base import Layout, existing, open_file, read_ids
 from utils.lab import LabError
 from utils.labels_cat import ID_TO_CATEGORY, LABEL_COLORS
 
@@ -27,6 +27,7 @@ class Cityscapes(Layout):
     folders = ("leftImg8bit",)
     pattern = f"leftImg8bit/{{split}}/*/*{IMAGE_SUFFIX}"
     class_of_code = ID_TO_CATEGORY
+    first_instance = 1000  # id // 1000 is the label, id % 1000 the instance; below are regions and groups
 
     @property
     def key(self) -> list:
@@ -43,6 +44,10 @@ class Cityscapes(Layout):
                 return folder / (name + suffix)
         raise LabError(f"expected a label {name}{LABEL_SUFFIXES[0]} or ..{LABEL_SUFFIXES[1]}, found neither in "
                        f"{folder} for the image {image}: unpack gtFine beside leftImg8bit")
+
+    def instances(self, root: Path, split: str, image: Path) -> Path:
+        name = f"{self.title(image)}_gtFine_instanceIds.png"
+        return existing(root / "gtFine" / split / image.parent.name / name, image, "unpack the whole of gtFine")
 
     def read_codes(self, path: Path) -> np.ndarray:
         if path.name.endswith(LABEL_SUFFIXES[0]):

@@ -87,7 +87,8 @@ def test_a_folder_without_data_is_told_what_was_expected_and_where_some_is(writt
     (tmp_path / "notes").mkdir()
     every = ["leftImg8bit/ and gtFine/ (Cityscapes)", "training/image_2/ and training/semantic/ (KITTI)",
              "train/ and trainannot/ (CamVid)", "train/1.jpg and val/1.jpg",
-             "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ (Pascal VOC 2012)"]
+             "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ (Pascal VOC 2012)",
+             "PNGImages/ and PedMasks/ (Penn-Fudan)"]
     with expect(*every, "found notes in", "pass the folder that holds them"):
         find_data(tmp_path)
     with expect(*every, "found none at"):
@@ -97,7 +98,7 @@ def test_a_folder_without_data_is_told_what_was_expected_and_where_some_is(writt
             find_data(written[kind] / below)
         with expect(f"pass {written[kind]}"):
             find_data(written[kind].parent)
-    with expect("(Pascal VOC 2012), found notes in"):
+    with expect("(Penn-Fudan), found notes in"):
         find_data(tmp_path)
 
 
@@ -305,7 +306,7 @@ def test_caches_of_cityscapes_from_before_there_were_layouts_stay_valid():
     sources = [["leftImg8bit/val/a/a_000000_000019_leftImg8bit.png", 1234, 1700000000000000000],
                ["gtFine/val/a/a_000000_000019_gtFine_labelIds.png", 56, 1700000000000000001]]
     assert cache._fingerprint(sources, CITYSCAPES) == "21431e0c0d60"  # as it was computed then
-    assert len({cache._fingerprint(sources, layout) for layout in layouts()}) == 6  # pix2pix has two orders
+    assert len({cache._fingerprint(sources, layout) for layout in layouts()}) == 7  # pix2pix has two orders
 
 
 @pytest.mark.parametrize("name, change", [
