@@ -110,6 +110,7 @@ def test_hand_in_and_watch_the_rank_change(made, files, tmp_path):
         scored(made, GRACE, "odd", state="COST_UNVERIFIED")
         for page, who in pages:
             if who:
+                driver.visit(f"{made.address}/enter/x")  # a live page would go on asking, now as nobody
                 driver.delete_all_cookies()
                 enter(driver, made, who)
             for width in (1300, 400):
