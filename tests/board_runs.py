@@ -1,6 +1,7 @@
 """Long runs of the board as its own process: load, kill -9, two weeks in fast motion. Each prints its figures.
 
     python tests/board_runs.py load FOLDER            100 students x 5 hand-ins in bursts, while two real trials run
+    python tests/board_runs.py fair FOLDER            the same bursts with trials of a moment: who waits how long
     python tests/board_runs.py kills FOLDER           kill -9 of server or worker at 50 random moments
     python tests/board_runs.py weeks FOLDER           40 students who improve for two weeks; pictures at four moments
 
