@@ -2,7 +2,8 @@
 
 A found instance matches a true one if their IoU is above a threshold. Instances are taken by falling score; precision
 and recall at each score give a curve, and the area under it is the average precision. The threshold is 0.5, or the mean
-over 0.5, 0.55, .. 0.95 is taken. There is one class here: things.
+over 0.5, 0.55, .. 0.95 is taken. There is one class here, things, and no region is ignored, as void, groups and small
+instances are there: what is found on them counts as wrong.
 """
 from collections.abc import Sequence
 

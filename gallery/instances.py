@@ -153,7 +153,7 @@ def find_regions(logits: Tensor) -> Found:
 
 def train_watershed(network: nn.Module, data: InstanceSet, epochs: int, batch_size: int = 4, rate: float = 5e-3,
                     seed: int = 1) -> list[float]:
-    """Trains by AdamW and one cycle of the rate, half of the images mirrored; each epoch's mean loss."""
+    """Trains by AdamW and one cycle of the rate, half of the batches mirrored; each epoch's mean loss."""
     random = torch.Generator().manual_seed(seed)
     energies = torch.from_numpy(np.stack([energy_of(instances) for instances in data.instances]))
     images = torch.from_numpy(data.images)
