@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,9 +17,9 @@ from tqdm import tqdm
 
 from dataset.augment import normalize
 from dataset.layouts.base import open_file
-from dataset.reader import DataFolder
+from dataset.reader import DataFolder, read_image, resize_label
 from gallery.unet import UNetBilinear
-from utils.lab import INPUT_SIZE, LabError
+from utils.lab import LabError
 from utils.machine import in_threads
 from utils.terminal import bar_stream
 
@@ -57,14 +56,12 @@ class InstanceSet:
 
 
 def _read(data: DataFolder, split: str, image: object) -> tuple[np.ndarray, np.ndarray]:
-    size = INPUT_SIZE[::-1]
-    pixels = data.layout.read_image(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
-    ids = np.array(open_file(data.layout.instances(data.root, split, image)).resize(size, Image.Resampling.NEAREST))
+    ids = np.asarray(open_file(data.layout.instances(data.root, split, image)))
     if ids.ndim != 2:
         raise LabError(f"expected instance ids, one number a pixel, found {ids.shape} for {image}: use the data set's "
                        "own files")
-    ids = ids.astype(np.int32)
-    return np.asarray(pixels), np.where(ids >= data.layout.first_instance, ids, 0)
+    ids = resize_label(ids).astype(np.int32)
+    return read_image(image, data.layout), np.where(ids >= data.layout.first_instance, ids, 0)
 
 
 def energy_of(instances: np.ndarray) -> np.ndarray:
@@ -155,7 +152,7 @@ def train_watershed(network: nn.Module, data: InstanceSet, epochs: int, batch_si
                     seed: int = 1) -> list[float]:
     """Trains by AdamW and one cycle of the rate, half of the batches mirrored; each epoch's mean loss."""
     random = torch.Generator().manual_seed(seed)
-    energies = torch.from_numpy(np.stack([energy_of(instances) for instances in data.instances]))
+    energies = torch.from_numpy(np.stack([energy_of(instances).astype(np.int8) for instances in data.instances]))
     images = torch.from_numpy(data.images)
     optimizer = torch.optim.AdamW(network.parameters(), rate)
     steps = -(-len(data) // batch_size)
@@ -165,7 +162,7 @@ def train_watershed(network: nn.Module, data: InstanceSet, epochs: int, batch_si
     for _ in tqdm(range(epochs), desc="training", unit="epoch", file=bar_stream(), leave=False, disable=None):
         total = 0.0
         for chosen in torch.randperm(len(data), generator=random).split(batch_size):
-            image, energy = images[chosen], energies[chosen]
+            image, energy = images[chosen], energies[chosen].long()
             if torch.rand((), generator=random) < 0.5:
                 image, energy = image.flip(2), energy.flip(2)
             loss = watershed_loss(network(normalize(image)), energy)
