@@ -107,7 +107,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_run_options(known)
     known = commands.add_parser("instances", help="train a U-Net that parts things which touch, and score it")
     known.add_argument("--folder", type=Path, default=RUNS / "gallery" / "instances", metavar="DIR",
-                       help="where weights and picture go (default: runs/gallery/instances)")
+                       help="where weights and figure go (default: runs/gallery/instances)")
     known.add_argument("--epochs", type=count, default=12, metavar="N", help="passes over the training images")
     known.add_argument("--width", type=count, default=8, metavar="N", help="channels at full resolution")
     known.add_argument("--seed", type=count, default=1, metavar="N", help="of all random numbers")

@@ -32,7 +32,7 @@ WAYS = {"regions of things": find_regions, "watershed of the energy": find_insta
 
 
 def run(root: str | None, folder: Path, epochs: int, width: int, seed: int) -> int:
-    """The command: weights, table and picture go to `folder`. Raises LabError for data without instances."""
+    """The command: weights, table and figure go to `folder`. Raises LabError for data without instances."""
     data = find_data(root)
     known, seen = InstanceSet(data, "train"), InstanceSet(data, data.scored_split)
     if not known.instances.any():
